@@ -1,0 +1,112 @@
+//! What the contract says about itself, read from its options.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
+    Value,
+};
+
+use crate::options::{Privacy, Role};
+
+/// The contract as an encoded `FileDescriptorSet`, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contract.bin"));
+
+/// The full name of the one message type whose content is encrypted.
+pub const SEALED: &str = "samen.log.v1.Sealed";
+
+/// Every message, service and option of the contract.
+pub fn pool() -> &'static DescriptorPool {
+    static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+        DescriptorPool::decode(DESCRIPTORS).expect("the contract was encoded by our own build")
+    });
+    &POOL
+}
+
+/// Who may call the method with this HTTP/2 path
+/// (`/samen.requests.v1.RequestService/GetRequest`). `None` for a method that
+/// is not ours, or that forgot to say.
+pub fn access(path: &str) -> Option<&'static [Role]> {
+    static ACCESS: LazyLock<HashMap<String, Vec<Role>>> = LazyLock::new(|| {
+        let option = extension("samen.options.v1.access");
+        let mut rules = HashMap::new();
+        for (path, method) in methods() {
+            let roles = match method.options().get_extension(&option).as_ref() {
+                Value::Message(access) => roles(access),
+                _ => Vec::new(),
+            };
+            if !roles.is_empty() {
+                rules.insert(path, roles);
+            }
+        }
+        rules
+    });
+    ACCESS.get(path).map(Vec::as_slice)
+}
+
+/// Paths of our methods that do not say who may call them. A server does not
+/// start while there is one.
+pub fn methods_without_access() -> Vec<String> {
+    methods().map(|(path, _)| path).filter(|path| access(path).is_none()).collect()
+}
+
+/// Whether records of this event type leave the service that owns them.
+/// Unknown types do not.
+pub fn is_exchanged(event_type: &str) -> bool {
+    static EXCHANGED: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        let option = extension("samen.options.v1.exchanged");
+        pool()
+            .all_messages()
+            .filter(|m| m.options().get_extension(&option).as_bool() == Some(true))
+            .map(|m| m.full_name().to_owned())
+            .collect()
+    });
+    EXCHANGED.contains(event_type)
+}
+
+/// The event types of every service: the messages in files named
+/// `events.proto`.
+pub fn event_types() -> impl Iterator<Item = MessageDescriptor> {
+    pool().files().filter(|file| file.name().ends_with("/events.proto")).flat_map(|file| {
+        let messages: Vec<_> = file.messages().collect();
+        messages
+    })
+}
+
+/// What a field's content may tell about a person.
+pub fn privacy(field: &FieldDescriptor) -> Privacy {
+    static OPTION: LazyLock<ExtensionDescriptor> =
+        LazyLock::new(|| extension("samen.options.v1.privacy"));
+    let value = field.options().get_extension(&OPTION).as_enum_number().unwrap_or_default();
+    Privacy::try_from(value).unwrap_or_default()
+}
+
+/// Whether a field holds sealed content.
+pub fn is_sealed(field: &FieldDescriptor) -> bool {
+    matches!(field.kind(), Kind::Message(message) if message.full_name() == SEALED)
+}
+
+fn methods() -> impl Iterator<Item = (String, prost_reflect::MethodDescriptor)> {
+    pool().services().filter(|s| s.full_name().starts_with("samen.")).flat_map(|service| {
+        let methods: Vec<_> = service
+            .methods()
+            .map(|m| (format!("/{}/{}", service.full_name(), m.name()), m))
+            .collect();
+        methods
+    })
+}
+
+fn extension(name: &str) -> ExtensionDescriptor {
+    pool().get_extension_by_name(name).expect("options.proto is part of the contract")
+}
+
+fn roles(access: &DynamicMessage) -> Vec<Role> {
+    let field = access.get_field_by_name("roles");
+    let list = field.as_deref().and_then(Value::as_list).unwrap_or_default();
+    list.iter()
+        .filter_map(|v| v.as_enum_number())
+        .filter_map(|n| Role::try_from(n).ok())
+        .filter(|r| *r != Role::Unspecified)
+        .collect()
+}

@@ -1,0 +1,229 @@
+//! PostgreSQL and SQLite behind one type.
+//!
+//! The same SQL text serves both. Names are qualified with a schema, written
+//! `{s}` in the text: a PostgreSQL schema, or SQLite's `main`. Where a
+//! statement needs a dialect, it says so with `match`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+
+/// How long a caller waits for a free connection before it is told.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an SQLite connection waits for the one that writes.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// SQLite readers per file; more than cores is of no use.
+const SQLITE_CONNECTIONS: u32 = 4;
+/// PostgreSQL connections per pool, unless configured otherwise.
+pub const POSTGRES_CONNECTIONS: u32 = 8;
+
+/// A pool of connections to either database.
+#[derive(Clone, Debug)]
+pub enum Db {
+    Postgres(PgPool),
+    Sqlite(SqlitePool),
+}
+
+/// Expands a body once per driver, with the pool (or the connection of a
+/// transaction) under a name of the caller's choice.
+#[macro_export]
+macro_rules! on_db {
+    ($db:expr, $pool:ident => $body:expr) => {
+        match $db {
+            $crate::db::Db::Postgres($pool) => $body,
+            $crate::db::Db::Sqlite($pool) => $body,
+        }
+    };
+}
+
+/// The same for a [`Tx`]: the name is bound to `&mut` the connection.
+#[macro_export]
+macro_rules! on_tx {
+    ($tx:expr, $conn:ident => $body:expr) => {
+        match $tx {
+            $crate::db::Tx::Postgres(tx) => {
+                let $conn = &mut **tx;
+                $body
+            }
+            $crate::db::Tx::Sqlite(tx) => {
+                let $conn = &mut **tx;
+                $body
+            }
+        }
+    };
+}
+
+/// A transaction of either database.
+pub enum Tx {
+    Postgres(Transaction<'static, Postgres>),
+    Sqlite(Transaction<'static, Sqlite>),
+}
+
+impl Tx {
+    pub async fn commit(self) -> sqlx::Result<()> {
+        match self {
+            Tx::Postgres(tx) => tx.commit().await,
+            Tx::Sqlite(tx) => tx.commit().await,
+        }
+    }
+}
+
+/// Where a service keeps its log and its projections.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// A PostgreSQL database; each store is a schema in it.
+    Postgres { pool: PgPool, prefix: String },
+    /// A folder; each store is a file in it.
+    Folder(PathBuf),
+}
+
+/// A schema: a database and the name that qualifies its tables.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    pub db: Db,
+    name: String,
+}
+
+// === impl Db ===
+
+impl Db {
+    /// Begins a transaction that means to write.
+    pub async fn begin(&self) -> sqlx::Result<Tx> {
+        Ok(match self {
+            Db::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            // Taken at once: a lock that is upgraded later can fail in the middle.
+            Db::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+        })
+    }
+}
+
+// === impl Location ===
+
+impl Location {
+    /// Connects to PostgreSQL. Stores get names that begin with `prefix`.
+    pub async fn postgres(url: &str, prefix: &str, connections: u32) -> sqlx::Result<Self> {
+        let options = PgConnectOptions::from_str(url)?.application_name(&format!("samen-{prefix}"));
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            // A ping before each use would double the round trips of a query.
+            .test_before_acquire(false)
+            .connect_with(options)
+            .await?;
+        Ok(Location::Postgres { pool, prefix: prefix.to_owned() })
+    }
+
+    /// Opens the store with this name, and makes it from `tables` (statements
+    /// that may run twice) where it is new.
+    pub async fn open(&self, store: &str, tables: &str) -> sqlx::Result<Schema> {
+        let schema = match self {
+            Location::Postgres { pool, prefix } => {
+                let name = format!("{prefix}_{store}");
+                Schema { db: Db::Postgres(pool.clone()), name }
+            }
+            Location::Folder(folder) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(folder.join(format!("{store}.db")))
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    // Nothing acknowledged is lost when the power goes.
+                    .synchronous(SqliteSynchronous::Full)
+                    .busy_timeout(BUSY_TIMEOUT);
+                let pool = SqlitePoolOptions::new()
+                    .max_connections(SQLITE_CONNECTIONS)
+                    .acquire_timeout(ACQUIRE_TIMEOUT)
+                    .test_before_acquire(false)
+                    .connect_with(options)
+                    .await?;
+                Schema { db: Db::Sqlite(pool), name: "main".to_owned() }
+            }
+        };
+        schema.create(tables).await?;
+        Ok(schema)
+    }
+
+    /// Removes stores of this kind that no release after this one will read:
+    /// those whose name begins with `kind` and is not `keep`. Only where no
+    /// other process can be using them, which a folder's lock guarantees.
+    pub async fn drop_others(&self, kind: &str, keep: &str) -> std::io::Result<()> {
+        let Location::Folder(folder) = self else { return Ok(()) };
+        let mut entries = tokio::fs::read_dir(folder).await?;
+        while let Some(entry) = entries.next_entry().await? {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(kind) && !name.starts_with(keep) {
+                tokio::fs::remove_file(entry.path()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+// === impl Schema ===
+
+impl Schema {
+    /// The statement with its names qualified. The text is a constant of ours
+    /// and the name is made of letters, digits and `_`: nothing from outside.
+    pub fn sql(&self, text: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(text.replace("{s}", &self.name))
+    }
+
+    /// The schema's name, as it qualifies tables.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn create(&self, tables: &str) -> sqlx::Result<()> {
+        let key = match &self.db {
+            Db::Postgres(_) => "bigint PRIMARY KEY",
+            // Only this spelling makes the key the row's own place in the file.
+            Db::Sqlite(_) => "INTEGER PRIMARY KEY",
+        };
+        let tables = tables.replace("{bigint_key}", key);
+        match &self.db {
+            Db::Postgres(pool) => {
+                let mut tx = pool.begin().await?;
+                // Two processes may start at once, and CREATE … IF NOT EXISTS
+                // does not wait for the other.
+                sqlx::query("SELECT pg_advisory_xact_lock(hashtext($1))")
+                    .bind(&self.name)
+                    .execute(&mut *tx)
+                    .await?;
+                sqlx::raw_sql(self.sql("CREATE SCHEMA IF NOT EXISTS {s}"))
+                    .execute(&mut *tx)
+                    .await?;
+                sqlx::raw_sql(self.sql(&tables)).execute(&mut *tx).await?;
+                tx.commit().await
+            }
+            Db::Sqlite(pool) => {
+                sqlx::raw_sql(self.sql(&tables)).execute(pool).await?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Drops everything in it and makes it anew.
+    pub(crate) async fn recreate(&self, tables: &str) -> sqlx::Result<()> {
+        match &self.db {
+            Db::Postgres(pool) => {
+                sqlx::raw_sql(self.sql("DROP SCHEMA {s} CASCADE")).execute(pool).await?;
+            }
+            Db::Sqlite(pool) => {
+                let names: Vec<(String,)> = sqlx::query_as(
+                    "SELECT name FROM main.sqlite_master
+                     WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+                )
+                .fetch_all(pool)
+                .await?;
+                for (name,) in names {
+                    let drop = AssertSqlSafe(format!("DROP TABLE main.\"{name}\""));
+                    sqlx::query(drop).execute(pool).await?;
+                }
+            }
+        }
+        self.create(tables).await
+    }
+}

@@ -1,0 +1,203 @@
+//! A log's way out: one JetStream stream for each log, whose sequence is the
+//! position.
+//!
+//! Every message is published with the sequence that must be the stream's
+//! last, so that the server itself refuses duplicates and gaps, and the relay
+//! keeps no cursor: it goes on after the stream's last message. A stream that
+//! does not hold this log's history is made anew and filled again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
+use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{Context, ErrorCode};
+use futures::StreamExt;
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+
+use crate::follow::{Cursor, Follow, Item};
+use crate::log::Log;
+use crate::mask::Exchanged;
+use crate::record::Record;
+
+/// Messages on their way without an acknowledgement.
+const IN_FLIGHT: usize = 512;
+/// How long an acknowledgement may take before the relay looks again.
+const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the relay rests after a failure.
+const REST: Duration = Duration::from_millis(250);
+
+/// How the exchange keeps a log.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// Messages older than this leave the stream; who needs them asks the
+    /// log's owner. Zero: none.
+    pub max_age: Duration,
+    /// Copies among the NATS servers: 1, or 3 in a cluster.
+    pub replicas: usize,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct RelayError(String);
+
+/// The stream of a log: `gm0384.requests` is `SAMEN_GM0384_REQUESTS`.
+pub fn stream_name(log: &str) -> String {
+    format!("SAMEN_{}", log.to_uppercase().replace('.', "_"))
+}
+
+/// The subjects of a log: `samen.gm0384.requests.` and the event's name.
+fn subject_prefix(log: &str) -> String {
+    format!("samen.{log}")
+}
+
+/// Publishes a log until `shutdown`, whatever happens to the exchange.
+pub async fn run(
+    log: Log,
+    client: async_nats::Client,
+    retention: Retention,
+    shutdown: CancellationToken,
+) {
+    let jetstream = ContextBuilder::new()
+        .max_ack_inflight(IN_FLIGHT * 2)
+        .ack_timeout(ACK_TIMEOUT)
+        .build(client);
+    loop {
+        let failed = tokio::select! {
+            () = shutdown.cancelled() => return,
+            result = publish(&log, &jetstream, &retention) => result,
+        };
+        if let Err(error) = failed {
+            tracing::warn!(log = log.id(), %error, "the relay begins again");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(REST) => {}
+        }
+    }
+}
+
+/// Publishes from the stream's end until something fails.
+async fn publish(log: &Log, jetstream: &Context, retention: &Retention) -> Result<(), RelayError> {
+    let after = prepare(log, jetstream, retention).await?;
+    let mut items = Exchanged(log.clone()).follow(after);
+    let mut waiting: VecDeque<(u64, PublishAckFuture)> = VecDeque::new();
+    loop {
+        let next = if waiting.is_empty() {
+            items.next().await
+        } else {
+            // Send what is ready; otherwise settle what was sent.
+            tokio::select! {
+                biased;
+                next = items.next(), if waiting.len() < IN_FLIGHT => next,
+                () = std::future::ready(()) => {
+                    settle(&mut waiting).await?;
+                    continue;
+                }
+            }
+        };
+        match next {
+            Some(Ok(Item::Record(record))) => {
+                let ack = send(jetstream, &record).await?;
+                waiting.push_back((record.position, ack));
+            }
+            Some(Ok(Item::CaughtUp(_))) => {}
+            Some(Err(error)) => return Err(failure(error)),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// Waits for the oldest acknowledgement, and checks that it is the position.
+async fn settle(waiting: &mut VecDeque<(u64, PublishAckFuture)>) -> Result<(), RelayError> {
+    if let Some((position, ack)) = waiting.pop_front() {
+        let ack = ack.await.map_err(failure)?;
+        if ack.sequence != position {
+            let sequence = ack.sequence;
+            return Err(RelayError(format!("position {position} got sequence {sequence}")));
+        }
+    }
+    Ok(())
+}
+
+async fn send(jetstream: &Context, record: &Arc<Record>) -> Result<PublishAckFuture, RelayError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(NATS_EXPECTED_LAST_SEQUENCE, (record.position - 1).to_string());
+    headers.insert("Samen-Log", record.log.as_str());
+    headers.insert("Samen-Epoch", record.epoch.to_string());
+    headers.insert("Samen-Position", record.position.to_string());
+    let name = record.r#type.rsplit('.').next().filter(|name| !name.is_empty()).unwrap_or("_");
+    let subject = format!("{}.{name}", subject_prefix(&record.log));
+    let payload = record.encode_to_vec().into();
+    jetstream.publish_with_headers(subject, headers, payload).await.map_err(failure)
+}
+
+/// Finds the stream's end, and makes the stream, or makes it anew, where it
+/// does not hold this log's history.
+async fn prepare(
+    log: &Log,
+    jetstream: &Context,
+    retention: &Retention,
+) -> Result<Cursor, RelayError> {
+    let config = Config {
+        name: stream_name(log.id()),
+        subjects: vec![format!("{}.*", subject_prefix(log.id()))],
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::Old,
+        storage: StorageType::File,
+        max_age: retention.max_age,
+        num_replicas: retention.replicas,
+        deny_delete: true,
+        deny_purge: true,
+        ..Config::default()
+    };
+    let stream = match jetstream.get_stream(&config.name).await {
+        Ok(stream) => stream,
+        Err(error) if not_found(&error) => {
+            jetstream.create_stream(config).await.map_err(failure)?;
+            return Ok(Cursor::START);
+        }
+        Err(error) => return Err(failure(error)),
+    };
+    let state = &stream.cached_info().state;
+    if state.last_sequence == 0 {
+        return Ok(Cursor::START);
+    }
+    let published = match stream.get_raw_message(state.last_sequence).await {
+        Ok(message) => Record::decode(message.payload).ok(),
+        // Emptied: a hole that cannot be filled.
+        Err(_) if state.messages == 0 => None,
+        Err(error) => return Err(failure(error)),
+    };
+    let recorded = log.read(state.last_sequence - 1, 1).await.map_err(failure)?;
+    match (published, recorded.first()) {
+        (Some(published), Some(recorded))
+            if published.position == recorded.position && published.hash == recorded.hash =>
+        {
+            Ok(Cursor::at(recorded))
+        }
+        _ => {
+            tracing::warn!(
+                log = log.id(),
+                last = state.last_sequence,
+                "the stream does not hold this log's history and is made anew"
+            );
+            jetstream.delete_stream(&config.name).await.map_err(failure)?;
+            jetstream.create_stream(config).await.map_err(failure)?;
+            Ok(Cursor::START)
+        }
+    }
+}
+
+fn not_found(error: &async_nats::jetstream::context::GetStreamError) -> bool {
+    use async_nats::jetstream::context::GetStreamErrorKind::JetStream;
+    matches!(error.kind(), JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+fn failure(error: impl std::error::Error) -> RelayError {
+    RelayError(error.to_string())
+}

@@ -1,0 +1,274 @@
+//! Personal content and its keys.
+//!
+//! Content is sealed under a data key that belongs to a person or to one
+//! text; data keys are kept beside the log, wrapped by a key that is made
+//! from the deployment's master key. Who destroys a data key makes its content
+//! unreadable everywhere at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac};
+use moka::sync::Cache;
+use prost::{Message, Name};
+use samen_proto::log::Sealed;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::append::NewKey;
+use crate::db::Schema;
+use crate::on_db;
+
+const NONCE_BYTES: usize = 24;
+/// Sealed content is padded to a multiple of this, so that its length tells
+/// little.
+const PAD: usize = 64;
+/// Data keys kept in memory.
+const CACHED_KEYS: u64 = 50_000;
+
+/// The deployment's master key, from which every other secret is made.
+#[derive(Clone)]
+pub struct MasterKey {
+    bytes: Arc<Zeroizing<[u8; 32]>>,
+    trial: bool,
+}
+
+/// The keys of one service's sealed content.
+#[derive(Clone)]
+pub struct Keyring {
+    schema: Schema,
+    wrapping: XChaCha20Poly1305,
+    fingerprint: DataKey,
+    cache: Cache<String, DataKey>,
+}
+
+/// A key for one person's content, or for one text.
+#[derive(Clone)]
+pub struct DataKey {
+    id: Arc<str>,
+    bytes: Arc<Zeroizing<[u8; 32]>>,
+}
+
+/// Why a master key cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterKeyError {
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{} is not a Samen master key; `samen keygen FILE` makes one", path.display())]
+    Malformed { path: PathBuf },
+}
+
+/// Why sealed content cannot be read. Content whose key was destroyed is not
+/// an error but `None`.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    #[error("the keys cannot be read: {0}")]
+    Storage(#[from] sqlx::Error),
+    #[error("content or key {id} was altered, or the master key is another")]
+    Altered { id: String },
+}
+
+// === impl MasterKey ===
+
+impl MasterKey {
+    /// A key from randomness. A trial key is one that nobody was asked to keep
+    /// safe; production refuses it.
+    pub fn generate(trial: bool) -> Self {
+        MasterKey { bytes: Arc::new(Zeroizing::new(rand::random())), trial }
+    }
+
+    /// Reads a key file.
+    pub fn load(path: &Path) -> Result<Self, MasterKeyError> {
+        let file = |source| MasterKeyError::File { path: path.to_owned(), source };
+        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(file)?);
+        Self::parse(&text).ok_or_else(|| MasterKeyError::Malformed { path: path.to_owned() })
+    }
+
+    /// Writes a key file that only its owner can read. Never overwrites one.
+    pub fn save(&self, path: &Path) -> Result<(), MasterKeyError> {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
+        let file = |source| MasterKeyError::File { path: path.to_owned(), source };
+        let mut open = std::fs::OpenOptions::new();
+        let mut to = open.write(true).create_new(true).mode(0o600).open(path).map_err(file)?;
+        let kind = if self.trial { "trial" } else { "1" };
+        let text = Zeroizing::new(format!(
+            "samen-master-key:{kind}:{}\n",
+            BASE64_STANDARD.encode(self.bytes.as_slice())
+        ));
+        to.write_all(text.as_bytes()).and_then(|()| to.sync_all()).map_err(file)
+    }
+
+    /// Whether the key was made without anybody asking for it.
+    pub fn is_trial(&self) -> bool {
+        self.trial
+    }
+
+    /// A secret for one use. Another label gives an unrelated secret.
+    pub fn derive(&self, label: &str) -> Zeroizing<[u8; 32]> {
+        derive(self.bytes.as_slice(), label)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (kind, key) = text.trim().strip_prefix("samen-master-key:")?.split_once(':')?;
+        let trial = match kind {
+            "1" => false,
+            "trial" => true,
+            _ => return None,
+        };
+        let bytes: [u8; 32] = BASE64_STANDARD.decode(key).ok()?.try_into().ok()?;
+        Some(MasterKey { bytes: Arc::new(Zeroizing::new(bytes)), trial })
+    }
+}
+
+// === impl Keyring ===
+
+impl Keyring {
+    /// The keys that stand beside the log with this id.
+    pub fn new(schema: Schema, master: &MasterKey, log: &str) -> Self {
+        let wrapping = master.derive(&format!("wrap {log}"));
+        let fingerprint = master.derive(&format!("fingerprint {log}"));
+        Keyring {
+            schema,
+            wrapping: XChaCha20Poly1305::new((&*wrapping).into()),
+            fingerprint: DataKey { id: "".into(), bytes: Arc::new(fingerprint) },
+            cache: Cache::new(CACHED_KEYS),
+        }
+    }
+
+    /// A new key, and what to append together with the event that needs it.
+    pub fn create(&self, id: &str) -> (DataKey, NewKey) {
+        let key = DataKey { id: id.into(), bytes: Arc::new(Zeroizing::new(rand::random())) };
+        let wrapped = encrypt(&self.wrapping, key.bytes.as_slice(), id.as_bytes());
+        (key, NewKey { id: id.to_owned(), wrapped })
+    }
+
+    /// A person's key, made where there is none yet: durable before the event
+    /// that needs it. `None` when it was destroyed.
+    pub async fn of_person(&self, person: &str) -> Result<Option<DataKey>, SealError> {
+        let id = format!("person/{person}");
+        if let Some(key) = self.cache.get(&id) {
+            return Ok(Some(key));
+        }
+        let (_, new) = self.create(&id);
+        let sql = "INSERT INTO {s}.sealing_key (id, wrapped) VALUES ($1, $2)
+                   ON CONFLICT (id) DO NOTHING";
+        on_db!(&self.schema.db, pool => {
+            sqlx::query(self.schema.sql(sql)).bind(&new.id).bind(new.wrapped).execute(pool).await?;
+        });
+        self.get(&id).await
+    }
+
+    /// A key by its id. `None` when it was destroyed or never was.
+    pub async fn get(&self, id: &str) -> Result<Option<DataKey>, SealError> {
+        if let Some(key) = self.cache.get(id) {
+            return Ok(Some(key));
+        }
+        let sql = "SELECT wrapped FROM {s}.sealing_key WHERE id = $1";
+        let wrapped: Option<Option<Vec<u8>>> = on_db!(&self.schema.db, pool => {
+            sqlx::query_scalar(self.schema.sql(sql)).bind(id).fetch_optional(pool).await?
+        });
+        let Some(wrapped) = wrapped.flatten() else { return Ok(None) };
+        let altered = || SealError::Altered { id: id.to_owned() };
+        let bytes = decrypt(&self.wrapping, &wrapped, id.as_bytes()).ok_or_else(altered)?;
+        let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| altered())?;
+        let key = DataKey { id: id.into(), bytes: Arc::new(Zeroizing::new(bytes)) };
+        self.cache.insert(id.to_owned(), key.clone());
+        Ok(Some(key))
+    }
+
+    /// Opens sealed content. `None` when its key was destroyed.
+    pub async fn unseal<M: Message + Name + Default>(
+        &self,
+        sealed: &Sealed,
+    ) -> Result<Option<M>, SealError> {
+        let Some(key) = self.get(&sealed.key_id).await? else { return Ok(None) };
+        let message = key.open(sealed);
+        message.map(Some).ok_or_else(|| SealError::Altered { id: sealed.key_id.clone() })
+    }
+
+    /// What a command's content is compared by, under the key named, or the
+    /// deployment's own. `None` when the key was destroyed.
+    pub(crate) async fn fingerprint(
+        &self,
+        key_id: Option<&str>,
+        content: &[u8],
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        let key = match key_id {
+            None => Some(self.fingerprint.clone()),
+            Some(id) => self.get(id).await?,
+        };
+        Ok(key.map(|key| key.fingerprint(content)))
+    }
+}
+
+// === impl DataKey ===
+
+impl DataKey {
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Encrypts a message, padded, and bound to its key and type.
+    pub fn seal<M: Message + Name>(&self, message: &M) -> Sealed {
+        let mut plain = Zeroizing::new(message.encode_length_delimited_to_vec());
+        let padded = plain.len().next_multiple_of(PAD);
+        plain.resize(padded, 0);
+        let ciphertext = encrypt(&self.cipher(), &plain, self.bound_to::<M>().as_bytes());
+        Sealed { key_id: self.id.to_string(), ciphertext }
+    }
+
+    fn open<M: Message + Name + Default>(&self, sealed: &Sealed) -> Option<M> {
+        let bound = self.bound_to::<M>();
+        let plain = decrypt(&self.cipher(), &sealed.ciphertext, bound.as_bytes())?;
+        M::decode_length_delimited(plain.as_slice()).ok()
+    }
+
+    pub(crate) fn fingerprint(&self, content: &[u8]) -> Vec<u8> {
+        let key = derive(self.bytes.as_slice(), "fingerprint");
+        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key.as_slice())
+            .expect("HMAC takes a key of any length");
+        mac.update(content);
+        mac.finalize().into_bytes().to_vec()
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new((&**self.bytes).into())
+    }
+
+    fn bound_to<M: Name>(&self) -> String {
+        format!("{}\0{}", self.id, M::full_name())
+    }
+}
+
+fn derive(secret: &[u8], label: &str) -> Zeroizing<[u8; 32]> {
+    let mut out = Zeroizing::new([0; 32]);
+    Hkdf::<Sha256>::new(None, secret)
+        .expand(label.as_bytes(), out.as_mut_slice())
+        .expect("32 bytes are fewer than HKDF can give");
+    out
+}
+
+fn encrypt(cipher: &XChaCha20Poly1305, plain: &[u8], bound_to: &[u8]) -> Vec<u8> {
+    let nonce: [u8; NONCE_BYTES] = rand::random();
+    let payload = Payload { msg: plain, aad: bound_to };
+    let sealed = cipher
+        .encrypt(&XNonce::from(nonce), payload)
+        .expect("a message of some kilobytes is within the cipher's limit");
+    [nonce.as_slice(), &sealed].concat()
+}
+
+fn decrypt(
+    cipher: &XChaCha20Poly1305,
+    sealed: &[u8],
+    bound_to: &[u8],
+) -> Option<Zeroizing<Vec<u8>>> {
+    let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+    let payload = Payload { msg: sealed, aad: bound_to };
+    cipher.decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
+}
