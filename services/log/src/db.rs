@@ -182,7 +182,12 @@ impl Schema {
             // Only this spelling makes the key the row's own place in the file.
             Db::Sqlite(_) => "INTEGER PRIMARY KEY",
         };
-        let tables = tables.replace("{bigint_key}", key);
+        // CREATE INDEX qualifies the table in one, the index in the other.
+        let table = match &self.db {
+            Db::Postgres(_) => format!("{}.", self.name),
+            Db::Sqlite(_) => String::new(),
+        };
+        let tables = tables.replace("{bigint_key}", key).replace("{t}", &table);
         match &self.db {
             Db::Postgres(pool) => {
                 let mut tx = pool.begin().await?;

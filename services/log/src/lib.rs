@@ -12,7 +12,8 @@
 //! - [`store`]: projection stores;
 //! - [`relay`] and [`jetstream`]: a log's way out to NATS, and back in;
 //! - [`remote`]: a log followed over gRPC;
-//! - [`db`]: PostgreSQL and SQLite behind one type.
+//! - [`db`] and [`sql`]: PostgreSQL and SQLite behind one type, and statements
+//!   for both.
 
 pub mod append;
 pub mod command;
@@ -25,6 +26,7 @@ pub mod record;
 pub mod relay;
 pub mod remote;
 pub mod seal;
+pub mod sql;
 pub mod store;
 mod tail;
 
@@ -36,4 +38,5 @@ pub use log::Log;
 pub use mask::Exchanged;
 pub use record::Record;
 pub use seal::{Keyring, MasterKey};
+pub use sql::{Row, Sql};
 pub use store::{Projection, Store};

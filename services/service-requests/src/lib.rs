@@ -1,1 +1,68 @@
+//! Service requests (meldingen openbare ruimte): report, follow, handle.
+//!
+//! - [`domain`]: what a request is and what may happen to it;
+//! - [`projection`]: the tables that queries read, and what each event does to
+//!   them;
+//! - [`api`]: the gRPC handlers.
 
+use std::sync::Arc;
+
+use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store};
+use samen_proto::requests::request_service_server::RequestServiceServer;
+use samen_server::Deployment;
+use samen_server::log_service::LogDoor;
+use tonic::service::Routes;
+
+pub mod api;
+pub mod domain;
+pub mod projection;
+
+/// What this service is called, in addresses, ids and configuration.
+pub const NAME: &str = "requests";
+/// The gRPC services that it serves.
+pub const SERVICES: [&str; 2] = ["samen.requests.v1.RequestService", "samen.log.v1.LogService"];
+
+/// The running service.
+#[derive(Clone)]
+pub struct Requests {
+    pub(crate) deployment: Deployment,
+    pub(crate) keyring: Keyring,
+    pub(crate) requests: Aggregates<domain::request::Request>,
+    pub(crate) audits: Aggregates<domain::audit::Audit>,
+    pub(crate) log: Log,
+    pub(crate) store: Store,
+    pub(crate) statistics: api::statistics::Statistics,
+}
+
+impl Requests {
+    /// Opens its log and its store, and begins to project.
+    pub async fn start(deployment: Deployment, location: &Location) -> Result<Self, sqlx::Error> {
+        let id = deployment.log_id(NAME);
+        let shutdown = deployment.shutdown.clone();
+        let log = Log::open(location, &id, shutdown.clone()).await?;
+        let store = Store::open(location, projection::RequestProjection).await?;
+        let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
+        let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];
+        tokio::spawn(store.clone().run(follows, shutdown.clone()));
+        Ok(Requests {
+            requests: Aggregates::new(log.clone(), keyring.clone()),
+            audits: Aggregates::new(log.clone(), keyring.clone()),
+            statistics: api::statistics::Statistics::start(store.clone(), &id, &deployment),
+            deployment,
+            keyring,
+            log,
+            store,
+        })
+    }
+
+    /// Its log, for those who follow it in this process.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// What its port serves.
+    pub fn routes(&self) -> Routes {
+        Routes::new(RequestServiceServer::new(self.clone()))
+            .add_service(LogDoor::new(self.log.clone(), self.deployment.clone()))
+    }
+}

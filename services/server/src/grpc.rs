@@ -1,0 +1,154 @@
+//! A port: TLS, access, limits, health, reflection, gRPC-Web, and a drain
+//! with an end.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use samen_proto::contract;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic_health::ServingStatus;
+use tonic_web::GrpcWebLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::access::AccessLayer;
+use crate::deployment::Deployment;
+
+/// How long a call that answers once may take; a client's own deadline may be
+/// shorter.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Calls and streams of one connection at a time.
+const MAX_STREAMS: u32 = 1_024;
+/// How often a silent connection is asked whether it lives, and how long it
+/// may take to say so.
+const KEEPALIVE: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(10)];
+/// How long calls may go on after shutdown was asked.
+pub const DRAIN: Duration = Duration::from_secs(8);
+
+/// How a port is served.
+#[derive(Clone, Debug, Default)]
+pub struct Port {
+    /// Certificate and key, PEM. Without it the port speaks plain text.
+    pub tls: Option<(String, String)>,
+    /// The roots of client certificates, PEM. With it, clients may bring one.
+    pub client_roots: Option<String>,
+    /// Origins whose web pages may call (gRPC-Web). None: no other than our
+    /// own.
+    pub origins: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("{address}: {source}")]
+    Bind { address: SocketAddr, source: std::io::Error },
+    #[error("these methods do not say who may call them: {0:?}")]
+    Open(Vec<String>),
+    #[error("{0} is not an origin")]
+    Origin(String),
+    #[error(transparent)]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error(transparent)]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// A port that is open, and not yet served: its address is known before the
+/// first call is taken.
+pub struct Bound {
+    listener: TcpListener,
+    pub address: SocketAddr,
+}
+
+/// Opens a port.
+pub async fn bind(address: SocketAddr) -> Result<Bound, ServeError> {
+    let failed = |source| ServeError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok(Bound { listener, address })
+}
+
+/// Serves until the deployment shuts down, and then until calls have ended or
+/// [`DRAIN`] is over.
+pub async fn serve(
+    bound: Bound,
+    routes: Routes,
+    services: &[&str],
+    port: Port,
+    deployment: &Deployment,
+) -> Result<(), ServeError> {
+    let open = contract::methods_without_access();
+    if !open.is_empty() {
+        return Err(ServeError::Open(open));
+    }
+    let (health, health_service) = tonic_health::server::health_reporter();
+    for service in services.iter().copied().chain([""]) {
+        health.set_service_status(service, ServingStatus::Serving).await;
+    }
+    let mut reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(contract::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+    for service in services {
+        reflection = reflection.with_service_name(*service);
+    }
+    let routes = routes.add_service(health_service).add_service(reflection.build_v1()?);
+
+    let mut server = Server::builder();
+    if let Some((certificate, key)) = &port.tls {
+        let mut tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        if let Some(roots) = &port.client_roots {
+            // Optional, so that the answer is a status and not a broken
+            // connection; the access layer asks for what a method needs.
+            tls = tls.client_ca_root(Certificate::from_pem(roots)).client_auth_optional(true);
+        }
+        server = server.tls_config(tls)?;
+    }
+    let [ask, wait] = KEEPALIVE;
+    let serving = server
+        .accept_http1(true)
+        .timeout(TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_keepalive_interval(Some(ask))
+        .http2_keepalive_timeout(Some(wait))
+        .layer(cors(&port.origins)?)
+        .layer(GrpcWebLayer::new())
+        .layer(AccessLayer::new(deployment.verifier.clone()))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(bound.listener).with_nodelay(Some(true)),
+            deployment.shutdown.clone().cancelled_owned(),
+        );
+    tokio::select! {
+        served = serving => served.map_err(ServeError::from),
+        () = drained(&deployment.shutdown) => {
+            tracing::warn!(address = %bound.address, "calls were cut off at shutdown");
+            Ok(())
+        }
+    }
+}
+
+/// Ends when a drain has lasted too long.
+async fn drained(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(DRAIN).await;
+}
+
+fn cors(origins: &[String]) -> Result<CorsLayer, ServeError> {
+    let header = |origin: &String| {
+        origin.parse::<HeaderValue>().map_err(|_| ServeError::Origin(origin.clone()))
+    };
+    let allowed = origins.iter().map(header).collect::<Result<Vec<_>, _>>()?;
+    let exposed = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+    Ok(CorsLayer::new()
+        .allow_origin(AllowOrigin::list(allowed))
+        .allow_methods([http::Method::POST])
+        .allow_headers([
+            http::header::AUTHORIZATION,
+            http::header::CONTENT_TYPE,
+            HeaderName::from_static("x-grpc-web"),
+            HeaderName::from_static("grpc-timeout"),
+        ])
+        .expose_headers(exposed.map(HeaderName::from_static)))
+}

@@ -1,0 +1,58 @@
+//! A service's log at its owner's door, for the other services of the same
+//! deployment.
+
+use futures::StreamExt;
+use samen_log::{Cursor, Exchanged, Follow, Item, Log};
+use samen_proto::log::log_service_server::{LogService, LogServiceServer};
+use samen_proto::log::subscribe_response::Item as Sent;
+use samen_proto::log::{CaughtUp, Heartbeat, SubscribeRequest, SubscribeResponse};
+use tonic::{Request, Response, Status};
+
+use crate::deployment::Deployment;
+use crate::reply;
+use crate::streams::{Outgoing, outgoing};
+
+/// The log's door: masked, like every way out.
+pub struct LogDoor {
+    log: Exchanged<Log>,
+    deployment: Deployment,
+}
+
+impl LogDoor {
+    pub fn new(log: Log, deployment: Deployment) -> LogServiceServer<Self> {
+        LogServiceServer::new(LogDoor { log: Exchanged(log), deployment })
+    }
+}
+
+#[tonic::async_trait]
+impl LogService for LogDoor {
+    type SubscribeStream = Outgoing<SubscribeResponse>;
+
+    async fn subscribe(
+        &self,
+        request: Request<SubscribeRequest>,
+    ) -> Result<Response<Self::SubscribeStream>, Status> {
+        let after = request.into_inner().after.unwrap_or_default();
+        let id = self.log.log().to_owned();
+        let after = Cursor::from_position(&id, after).map_err(reply::follow)?;
+        let log = self.log.0.clone();
+        let name = id.clone();
+        let items = self.log.follow(after).map(move |item| match item {
+            Ok(Item::Record(record)) => Ok(sent(Sent::Record(record.as_ref().clone()))),
+            Ok(Item::CaughtUp(at)) => {
+                Ok(sent(Sent::CaughtUp(CaughtUp { position: Some(at.to_position(&name)) })))
+            }
+            Err(error) => Err(reply::follow(error)),
+        });
+        let heartbeat = move || {
+            let head = Cursor { epoch: log.epoch(), position: log.head(), hash: None };
+            sent(Sent::Heartbeat(Heartbeat { position: Some(head.to_position(&id)) }))
+        };
+        let Deployment { heartbeat: every, shutdown, .. } = &self.deployment;
+        Ok(Response::new(outgoing(items, *every, heartbeat, shutdown.clone())))
+    }
+}
+
+fn sent(item: Sent) -> SubscribeResponse {
+    SubscribeResponse { item: Some(item) }
+}

@@ -1,0 +1,178 @@
+//! Refusals: a standard code, a stable reason, and the field with what is
+//! allowed. What the caller may read and what the operator must read are kept
+//! apart: causes are logged here and go no further.
+
+use std::ops::RangeInclusive;
+
+use samen_log::store::WaitError;
+use samen_log::{AppendError, CommandError, FollowError};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use uuid::Uuid;
+
+/// The domain of every `ErrorInfo` reason.
+pub const DOMAIN: &str = "samen";
+/// How long a client should wait that comes when too many others do.
+const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// A status with a stable reason (`google.rpc.ErrorInfo`).
+pub fn status(code: Code, reason: &str, message: &str) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, DOMAIN, []);
+    Status::with_error_details(code, message, details)
+}
+
+/// INVALID_ARGUMENT for one field.
+pub fn invalid(field: &str, allowed: &str) -> Status {
+    let mut check = Check::default();
+    check.fail(field, allowed);
+    check.finish().expect_err("a failure was just added")
+}
+
+/// NOT_FOUND, also for what the caller may not know to exist.
+pub fn not_found(kind: &str, id: &str) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_resource_info(kind, id, "", "");
+    Status::with_error_details(Code::NotFound, format!("there is no {kind} {id}"), details)
+}
+
+/// ABORTED: somebody else changed it first.
+pub fn version_moved(expected: u64, actual: u64) -> Status {
+    let mut details = ErrorDetails::new();
+    let metadata = [("version".to_owned(), actual.to_string())];
+    details.set_error_info("VERSION_MOVED", DOMAIN, metadata);
+    let message = format!("it is at version {actual}, not {expected}: read it again");
+    Status::with_error_details(Code::Aborted, message, details)
+}
+
+/// FAILED_PRECONDITION with what stands in the way.
+pub fn precondition(kind: &str, subject: &str, description: &str) -> Status {
+    let mut details = ErrorDetails::new();
+    details.add_precondition_failure_violation(kind, subject, description);
+    Status::with_error_details(Code::FailedPrecondition, description, details)
+}
+
+/// Something of ours failed: the operator reads why, the caller does not.
+pub fn unavailable(cause: impl std::fmt::Display) -> Status {
+    tracing::error!(%cause, "a call failed");
+    status(Code::Unavailable, "STORAGE", "this cannot be done just now; try again")
+}
+
+/// What became of a command that was not done.
+pub fn command<R: Into<Status>>(error: CommandError<R>) -> Status {
+    match error {
+        CommandError::Rejected(rejection) => rejection.into(),
+        CommandError::ContentDiffers => {
+            let mut details = ErrorDetails::with_bad_request(vec![FieldViolation::new(
+                "request_id",
+                "was used with other content; a new command needs a new id",
+            )]);
+            details.set_error_info("REQUEST_ID_REUSED", DOMAIN, []);
+            let message = "this request_id was used with other content";
+            Status::with_error_details(Code::InvalidArgument, message, details)
+        }
+        CommandError::Append(AppendError::Overloaded) => {
+            let mut details = ErrorDetails::new();
+            details.set_retry_info(Some(RETRY_AFTER));
+            details.set_error_info("TOO_MANY_COMMANDS", DOMAIN, []);
+            let message = "too many commands are waiting; try again";
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
+        CommandError::Append(error @ AppendError::TooLate) => {
+            precondition("TOO_LATE", "time", &error.to_string())
+        }
+        CommandError::Append(
+            error @ (AppendError::TooLarge { .. } | AppendError::TooMany { .. }),
+        ) => status(Code::InvalidArgument, "TOO_LARGE", &error.to_string()),
+        CommandError::Append(error) => unavailable(error),
+        CommandError::Storage(error) => unavailable(error),
+        CommandError::Seal(error) => unavailable(error),
+        CommandError::Unreadable { position, kind } => {
+            unavailable(format!("record {position} of type {kind} cannot be read"))
+        }
+    }
+}
+
+/// Why a stream cannot be followed from there.
+pub fn follow(error: FollowError) -> Status {
+    match error {
+        FollowError::NotInHistory { .. } => {
+            status(Code::FailedPrecondition, "NOT_IN_HISTORY", &error.to_string())
+        }
+        FollowError::Gap { .. } | FollowError::Unavailable { .. } => unavailable(error),
+    }
+}
+
+/// Why a query cannot see as much as was asked.
+pub fn wait(error: WaitError) -> Status {
+    match error {
+        WaitError::UnknownLog(_) => invalid("at_least.log", &error.to_string()),
+        WaitError::OtherEpoch { .. } => {
+            status(Code::FailedPrecondition, "NOT_IN_HISTORY", &error.to_string())
+        }
+        WaitError::Storage(error) => unavailable(error),
+    }
+}
+
+/// Collects what is wrong with a request, so that all of it is told at once.
+#[derive(Default)]
+pub struct Check {
+    violations: Vec<FieldViolation>,
+}
+
+impl Check {
+    /// Notes that a field is not as it must be.
+    pub fn fail(&mut self, field: &str, allowed: &str) {
+        self.violations.push(FieldViolation::new(field, allowed));
+    }
+
+    /// Notes it unless the condition holds.
+    pub fn require(&mut self, condition: bool, field: &str, allowed: &str) {
+        if !condition {
+            self.fail(field, allowed);
+        }
+    }
+
+    /// A text of so many characters, without control characters other than
+    /// line breaks and tabs.
+    pub fn text(&mut self, field: &str, text: &str, length: RangeInclusive<usize>) {
+        let (min, max) = (*length.start(), *length.end());
+        let count = text.trim().chars().count();
+        if !length.contains(&count) {
+            self.fail(field, &format!("must have {min} to {max} characters, has {count}"));
+        } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
+            self.fail(field, "must not contain control characters");
+        }
+    }
+
+    /// A command's `request_id`.
+    pub fn request_id(&mut self, id: &str) {
+        self.require(
+            Uuid::parse_str(id).is_ok_and(|id| !id.is_nil()),
+            "request_id",
+            "must be a UUID that the caller chooses for this command",
+        );
+    }
+
+    /// The id of a resource.
+    pub fn id(&mut self, field: &str, id: &str) {
+        self.require(Uuid::parse_str(id).is_ok(), field, "must be a UUID");
+    }
+
+    /// An enum of the contract: a value that it has, and not the unspecified
+    /// one.
+    pub fn choice<E: TryFrom<i32> + Copy>(&mut self, field: &str, value: i32) -> Option<E> {
+        let choice = E::try_from(value).ok().filter(|_| value != 0);
+        self.require(choice.is_some(), field, "must be one of the contract's values");
+        choice
+    }
+
+    /// INVALID_ARGUMENT with every violation, if there is one.
+    pub fn finish(self) -> Result<(), Status> {
+        let Some(first) = self.violations.first() else { return Ok(()) };
+        let message = format!("{}: {}", first.field, first.description);
+        let mut details = ErrorDetails::with_bad_request(self.violations);
+        details.set_error_info("INVALID_FIELD", DOMAIN, []);
+        Err(Status::with_error_details(Code::InvalidArgument, message, details))
+    }
+}

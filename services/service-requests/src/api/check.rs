@@ -1,0 +1,53 @@
+//! What the fields of a message may hold.
+
+use samen_proto::requests::{Location, RequestFilter, Status};
+use samen_server::area::Area;
+use samen_server::reply::Check;
+use samen_server::time::from_proto;
+
+use crate::domain;
+
+/// Characters of a category's code.
+const CATEGORY: std::ops::RangeInclusive<usize> = 1..=200;
+/// Values of one filter field.
+const MAX_FILTER_VALUES: usize = 1_000;
+
+pub fn category(check: &mut Check, category: &str) {
+    check.text("category", category, CATEGORY);
+}
+
+/// A real point, where there is one.
+pub fn location(check: &mut Check, location: Option<&Location>) {
+    if let Some((field, allowed)) = location.and_then(domain::location::fault) {
+        check.fail(field, allowed);
+    }
+}
+
+/// The code of the neighbourhood that the point lies in; empty for none.
+pub fn neighbourhood(area: &Area, location: Option<&Location>) -> String {
+    location
+        .and_then(|at| area.locate(at.latitude, at.longitude))
+        .map(|found| found.code.clone())
+        .unwrap_or_default()
+}
+
+/// A filter whose every value is one that a request can have.
+pub fn filter(check: &mut Check, filter: &RequestFilter) {
+    for status in &filter.statuses {
+        check.choice::<Status>("filter.statuses", *status);
+    }
+    for (field, values) in [
+        ("filter.categories", &filter.categories),
+        ("filter.neighbourhoods", &filter.neighbourhoods),
+    ] {
+        check.require(values.len() <= MAX_FILTER_VALUES, field, "must be at most 1000 values");
+        check.require(values.iter().all(|v| !v.is_empty()), field, "must not be empty values");
+    }
+    for (field, instant) in [
+        ("filter.created_from", &filter.created_from),
+        ("filter.created_before", &filter.created_before),
+    ] {
+        let valid = instant.as_ref().is_none_or(|i| from_proto(i).is_some());
+        check.require(valid, field, "must be a valid instant");
+    }
+}

@@ -1,0 +1,66 @@
+//! The gRPC handlers: check the message, ask the domain or the store, answer.
+
+use samen_proto::requests::request_service_server::RequestService;
+use samen_proto::requests::*;
+use samen_server::streams::Outgoing;
+use tonic::{Request, Response, Status as Refusal};
+
+use crate::Requests;
+
+mod check;
+mod commands;
+mod queries;
+pub mod statistics;
+mod watch;
+
+type Answer<T> = Result<Response<T>, Refusal>;
+
+#[tonic::async_trait]
+impl RequestService for Requests {
+    type WatchRequestsStream = Outgoing<WatchRequestsResponse>;
+    type WatchStatisticsStream = Outgoing<WatchStatisticsResponse>;
+
+    async fn file_request(&self, r: Request<FileRequestRequest>) -> Answer<FileRequestResponse> {
+        commands::file(self, r).await.map(Response::new)
+    }
+
+    async fn import_request(
+        &self,
+        r: Request<ImportRequestRequest>,
+    ) -> Answer<ImportRequestResponse> {
+        commands::import(self, r).await.map(Response::new)
+    }
+
+    async fn change_status(&self, r: Request<ChangeStatusRequest>) -> Answer<ChangeStatusResponse> {
+        commands::change_status(self, r).await.map(Response::new)
+    }
+
+    async fn reveal_request(
+        &self,
+        r: Request<RevealRequestRequest>,
+    ) -> Answer<RevealRequestResponse> {
+        commands::reveal(self, r).await.map(Response::new)
+    }
+
+    async fn get_request(&self, r: Request<GetRequestRequest>) -> Answer<GetRequestResponse> {
+        queries::get(self, r).await.map(Response::new)
+    }
+
+    async fn list_requests(&self, r: Request<ListRequestsRequest>) -> Answer<ListRequestsResponse> {
+        queries::list(self, r).await.map(Response::new)
+    }
+
+    async fn watch_requests(
+        &self,
+        r: Request<WatchRequestsRequest>,
+    ) -> Answer<Self::WatchRequestsStream> {
+        watch::requests(self, r).await.map(Response::new)
+    }
+
+    async fn watch_statistics(
+        &self,
+        _: Request<WatchStatisticsRequest>,
+    ) -> Answer<Self::WatchStatisticsStream> {
+        Ok(Response::new(self.statistics.watch(&self.deployment)))
+    }
+}

@@ -1,0 +1,126 @@
+//! Counts by neighbourhood, live. They are read once for all who watch, after
+//! each change, and each watcher is sent what differs from what it has.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use samen_log::store::Checkpoints;
+use samen_log::{Cursor, Store};
+use samen_proto::log::{CaughtUp, Heartbeat};
+use samen_proto::requests::watch_statistics_response::Item as Sent;
+use samen_proto::requests::{NeighbourhoodCount, WatchStatisticsResponse};
+use samen_server::Deployment;
+use samen_server::area::Area;
+use samen_server::streams::{Outgoing, outgoing};
+use tokio::sync::watch;
+
+use crate::projection::queries;
+
+/// Changes that follow each other faster than this are sent as one.
+const COALESCE: Duration = Duration::from_millis(100);
+/// How often another process's projecting is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Counts by code, and up to where they were counted.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    at: Cursor,
+    counts: BTreeMap<String, NeighbourhoodCount>,
+}
+
+/// The counts of this moment, shared.
+#[derive(Clone)]
+pub struct Statistics {
+    log: Arc<str>,
+    counted: watch::Receiver<Arc<Counted>>,
+}
+
+impl Statistics {
+    /// Begins to count. Ends when the deployment shuts down.
+    pub fn start(store: Store, log: &str, deployment: &Deployment) -> Self {
+        let (sender, counted) = watch::channel(Arc::default());
+        let area = deployment.area.clone();
+        let shutdown = deployment.shutdown.clone();
+        let log: Arc<str> = log.into();
+        let id = log.clone();
+        tokio::spawn(async move {
+            let mut changed = store.watch();
+            loop {
+                read(&store, &area, &id, &sender).await;
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    () = settle(&mut changed) => {}
+                }
+            }
+        });
+        Statistics { log, counted }
+    }
+
+    /// All counts, a mark, then each that changes.
+    pub fn watch(&self, deployment: &Deployment) -> Outgoing<WatchStatisticsResponse> {
+        let mut counted = self.counted.clone();
+        let log = self.log.clone();
+        let items = async_stream::stream! {
+            let mut sent: BTreeMap<String, NeighbourhoodCount> = BTreeMap::new();
+            let mut caught_up = false;
+            loop {
+                let now = counted.borrow_and_update().clone();
+                for (code, count) in &now.counts {
+                    if sent.get(code) != Some(count) {
+                        sent.insert(code.clone(), count.clone());
+                        yield Ok(item(Sent::Count(count.clone())));
+                    }
+                }
+                if !caught_up {
+                    caught_up = true;
+                    let position = Some(now.at.to_position(&log));
+                    yield Ok(item(Sent::CaughtUp(CaughtUp { position })));
+                }
+                if counted.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let counted = self.counted.clone();
+        let log = self.log.clone();
+        let heartbeat = move || {
+            let position = Some(counted.borrow().at.to_position(&log));
+            item(Sent::Heartbeat(Heartbeat { position }))
+        };
+        outgoing(items, deployment.heartbeat, heartbeat, deployment.shutdown.clone())
+    }
+}
+
+/// Waits for a change, and for those that follow at once.
+async fn settle(changed: &mut watch::Receiver<Checkpoints>) {
+    let waited = tokio::time::timeout(LOOK, changed.changed()).await;
+    if waited.is_ok() {
+        tokio::time::sleep(COALESCE).await;
+        changed.borrow_and_update();
+    }
+}
+
+async fn read(store: &Store, area: &Area, log: &str, to: &watch::Sender<Arc<Counted>>) {
+    let at = store.cursor(log);
+    match queries::counts(store.schema()).await {
+        Ok(found) => {
+            let named = found.into_iter().map(|mut count| {
+                let known = area.get(&count.neighbourhood);
+                count.name = known.map(|n| n.name.clone()).unwrap_or_default();
+                (count.neighbourhood.clone(), count)
+            });
+            let counts: BTreeMap<_, _> = named.collect();
+            to.send_if_modified(|old| {
+                let changed = old.counts != counts || old.at != at;
+                *old = Arc::new(Counted { at, counts });
+                changed
+            });
+        }
+        Err(error) => tracing::warn!(%error, "counts cannot be read"),
+    }
+}
+
+fn item(item: Sent) -> WatchStatisticsResponse {
+    WatchStatisticsResponse { item: Some(item) }
+}

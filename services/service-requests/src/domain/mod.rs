@@ -1,0 +1,7 @@
+//! What a request is, and what may happen to it. Pure: no clock, no
+//! randomness, no I/O.
+
+pub mod audit;
+pub mod location;
+pub mod request;
+pub mod status;
