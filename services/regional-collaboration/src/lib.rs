@@ -1,1 +1,90 @@
+//! Regional collaboration: municipalities work together without giving up what
+//! is theirs.
+//!
+//! - [`domain`]: partners, agreements, what stands where in a feed, and what
+//!   went out;
+//! - [`reactor`]: gives shared records of the other services their place in
+//!   each agreement's feed;
+//! - [`feed`]: what a partner reads of a record;
+//! - [`projection`]: the tables that queries and feeds read;
+//! - [`api`]: the gRPC handlers, for staff and for partners.
 
+use std::sync::Arc;
+
+use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store};
+use samen_proto::regional::feed_service_server::FeedServiceServer;
+use samen_proto::regional::regional_service_server::RegionalServiceServer;
+use samen_server::Deployment;
+use samen_server::log_service::LogDoor;
+use tonic::service::Routes;
+
+pub mod api;
+pub mod domain;
+pub mod feed;
+pub mod projection;
+pub mod reactor;
+
+/// What this service is called, in addresses, ids and configuration.
+pub const NAME: &str = "regional";
+/// The gRPC services of its own port.
+pub const SERVICES: [&str; 2] = ["samen.regional.v1.RegionalService", "samen.log.v1.LogService"];
+/// The gRPC services of the port for partners.
+pub const PARTNER_SERVICES: [&str; 1] = ["samen.regional.v1.FeedService"];
+
+/// The running service.
+#[derive(Clone)]
+pub struct Regional {
+    pub(crate) deployment: Deployment,
+    pub(crate) log: Log,
+    pub(crate) store: Store,
+    pub(crate) partners: Aggregates<domain::partner::Partner>,
+    pub(crate) agreements: Aggregates<domain::agreement::Agreement>,
+    pub(crate) feeds: Aggregates<domain::feed::Feed>,
+    pub(crate) disclosures: Aggregates<domain::disclosure::Disclosures>,
+}
+
+impl Regional {
+    /// Opens its log and its store, and begins to follow the other services'
+    /// logs (masked, or through the exchange).
+    pub async fn start(
+        deployment: Deployment,
+        location: &Location,
+        sources: Vec<Arc<dyn Follow>>,
+    ) -> Result<Self, sqlx::Error> {
+        let id = deployment.log_id(NAME);
+        let shutdown = deployment.shutdown.clone();
+        let log = Log::open(location, &id, shutdown.clone()).await?;
+        let store = Store::open(location, projection::RegionalProjection).await?;
+        let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
+        let mut follows = sources.clone();
+        follows.push(Arc::new(log.clone()));
+        tokio::spawn(store.clone().run(follows, shutdown));
+        let service = Regional {
+            partners: Aggregates::new(log.clone(), keyring.clone()),
+            agreements: Aggregates::new(log.clone(), keyring.clone()),
+            feeds: Aggregates::new(log.clone(), keyring.clone()),
+            disclosures: Aggregates::new(log.clone(), keyring),
+            deployment,
+            log,
+            store,
+        };
+        tokio::spawn(reactor::run(service.clone(), sources));
+        Ok(service)
+    }
+
+    /// Its log, for those who follow it in this process.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// What its own port serves.
+    pub fn routes(&self) -> Routes {
+        Routes::new(RegionalServiceServer::new(self.clone()))
+            .add_service(LogDoor::new(self.log.clone(), self.deployment.clone()))
+    }
+
+    /// What the port for partners serves, over mTLS.
+    pub fn partner_routes(&self) -> Routes {
+        Routes::new(FeedServiceServer::new(self.clone()))
+    }
+}

@@ -1,1 +1,80 @@
-fn main() {}
+//! `samen`: the one binary.
+//!
+//! - [`up`]: the whole suite in one process, on embedded defaults;
+//! - [`serve`]: one service as a process of its own;
+//! - [`data`]: the all-in-one's data directory and its trial keys;
+//! - [`import`]: the past, from a file;
+//! - [`token`], [`keygen`], [`pki`]: what operators hand out;
+//! - [`bench`]: how fast this machine is;
+//! - [`usage`]: mistakes in flags and variables, in one line.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+mod bench;
+mod data;
+mod import;
+mod keygen;
+mod pki;
+mod serve;
+mod services;
+mod token;
+mod up;
+mod usage;
+
+/// Samen: participation, service requests and regional collaboration for a
+/// municipality.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+#[allow(clippy::large_enum_variant)]
+enum Command {
+    /// Run the whole suite in one process, on SQLite and generated keys
+    /// (the default)
+    Up(up::Up),
+    /// Run one service, on PostgreSQL and NATS JetStream
+    Serve(serve::Serve),
+    /// Bring in the past from a file
+    Import(import::Import),
+    /// Make a token for a person or a machine
+    Token(token::Token),
+    /// Make a master key, or an issuer of tokens
+    Keygen(keygen::Keygen),
+    /// Make trial certificates: a root, servers, partners
+    Pki(pki::Pki),
+    /// Measure this machine
+    Bench(bench::Bench),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // One provider of cryptography for TLS, said before anybody asks.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let matches = match Cli::command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return usage::explain(&error, &Cli::command()),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return usage::explain(&error, &Cli::command()),
+    };
+    let done = match cli.command.unwrap_or_else(|| Command::Up(up::Up::default())) {
+        Command::Up(command) => command.run().await,
+        Command::Serve(command) => command.run().await,
+        Command::Import(command) => command.run().await,
+        Command::Token(command) => command.run(),
+        Command::Keygen(command) => command.run(),
+        Command::Pki(command) => command.run(),
+        Command::Bench(command) => command.run().await,
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => usage::fail(&error),
+    }
+}

@@ -21,7 +21,7 @@ pub struct Deployment {
     pub municipality: String,
     /// Organisatie-identificatienummer, 20 digits.
     pub oin: String,
-    pub area: Arc<Area>,
+    pub area: Area,
     pub master: MasterKey,
     pub verifier: Arc<Verifier>,
     pub pages: Pages,

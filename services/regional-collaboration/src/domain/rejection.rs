@@ -1,0 +1,30 @@
+//! Why the domain says no, and how a caller reads it.
+
+use samen_server::reply;
+use tonic::{Code, Status};
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("partner {code} is registered already")]
+    PartnerExists { code: String },
+    #[error("there is no partner {code}")]
+    NoPartner { code: String },
+    #[error("there is no agreement {id}")]
+    NoAgreement { id: String },
+    #[error("the agreement has ended")]
+    Ended,
+}
+
+impl From<Rejection> for Status {
+    fn from(rejection: Rejection) -> Self {
+        let text = rejection.to_string();
+        match &rejection {
+            Rejection::PartnerExists { .. } => {
+                reply::status(Code::AlreadyExists, "PARTNER_EXISTS", &text)
+            }
+            Rejection::NoPartner { code } => reply::not_found("partner", code),
+            Rejection::NoAgreement { id } => reply::not_found("agreement", id),
+            Rejection::Ended => reply::precondition("AGREEMENT_ENDED", "agreement", &text),
+        }
+    }
+}

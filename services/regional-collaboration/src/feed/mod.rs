@@ -1,0 +1,4 @@
+//! What a partner reads of a record.
+
+pub mod cloudevent;
+pub mod minimise;

@@ -1,0 +1,293 @@
+//! The tables that queries and feeds read, and what each event does to them.
+//!
+//! The store follows this service's log and those of the others. Rows of one
+//! never depend on the other's progress, so they come out the same however the
+//! logs interleave.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use prost::Message;
+use samen_log::command::decode;
+use samen_log::db::Tx;
+use samen_log::record::recorded_at;
+use samen_log::store::ApplyError;
+use samen_log::{Projection, Record, Schema, Sql};
+use samen_proto::regional::{Agreement, AgreementStatus, Disclosure, Partner};
+use samen_server::time::to_proto;
+
+use crate::domain::agreement::AgreementEvent;
+use crate::domain::disclosure::DisclosureEvent;
+use crate::domain::feed::FeedEvent;
+use crate::domain::partner::PartnerEvent;
+
+pub mod queries;
+
+/// Rows in one statement.
+const CHUNK: usize = 1_000;
+
+/// The store of this service.
+pub struct RegionalProjection;
+
+impl Projection for RegionalProjection {
+    fn tables(&self) -> &'static str {
+        include_str!("schema.sql")
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn apply<'a>(
+        &'a self,
+        tx: &'a mut Tx,
+        schema: &'a Schema,
+        records: &'a [Arc<Record>],
+    ) -> BoxFuture<'a, Result<(), ApplyError>> {
+        Box::pin(async move {
+            keep_sources(tx, schema, records).await?;
+            let mut batch = Batch::default();
+            for record in records {
+                batch.read(tx, schema, record).await?;
+            }
+            batch.write(tx, schema).await
+        })
+    }
+}
+
+/// Keeps other services' records that the mask let through.
+async fn keep_sources(
+    tx: &mut Tx,
+    schema: &Schema,
+    records: &[Arc<Record>],
+) -> Result<(), ApplyError> {
+    // This service's own events are not exchanged: what is, is another's.
+    let shared: Vec<_> = records
+        .iter()
+        .filter(|record| samen_proto::contract::is_exchanged(&record.r#type))
+        .collect();
+    for chunk in shared.chunks(CHUNK) {
+        let mut sql = Sql::new(schema, "INSERT INTO {s}.source_record (log, position, body) ");
+        sql.values(chunk.iter().map(|record| {
+            [record.log.clone().into(), record.position.into(), record.encode_to_vec().into()]
+        }));
+        sql.execute(tx).await?;
+    }
+    Ok(())
+}
+
+/// What a batch of this service's own records changes.
+#[derive(Default)]
+struct Batch {
+    partners: HashMap<String, Partner>,
+    agreements: HashMap<String, (u64, Agreement)>,
+    entries: Vec<(String, u64, String, u64)>,
+    disclosures: Vec<(u64, Disclosure)>,
+}
+
+impl Batch {
+    async fn read(
+        &mut self,
+        tx: &mut Tx,
+        schema: &Schema,
+        record: &Record,
+    ) -> Result<(), ApplyError> {
+        let bad = |error: prost::DecodeError| ApplyError::of(record, error);
+        if let Some(event) = decode::<PartnerEvent>(record).map_err(bad)? {
+            self.partner(tx, schema, record, event).await
+        } else if let Some(event) = decode::<AgreementEvent>(record).map_err(bad)? {
+            self.agreement(tx, schema, record, event).await
+        } else if let Some(FeedEvent::Assigned(assigned)) = decode(record).map_err(bad)? {
+            let count = assigned.source_positions.len() as u64;
+            let positions = (assigned.first_position..).zip(assigned.source_positions);
+            for (position, source) in positions {
+                let entry =
+                    (assigned.agreement_id.clone(), position, assigned.source_log.clone(), source);
+                self.entries.push(entry);
+            }
+            let id = &assigned.agreement_id;
+            let (_, agreement) = self.known_agreement(tx, schema, record, id).await?;
+            agreement.feed_position = assigned.first_position + count - 1;
+            Ok(())
+        } else if let Some(DisclosureEvent::Disclosed(sent)) = decode(record).map_err(bad)? {
+            let id = &sent.agreement_id;
+            let (_, agreement) = self.known_agreement(tx, schema, record, id).await?;
+            agreement.disclosed_position = agreement.disclosed_position.max(sent.last_position);
+            let disclosure = Disclosure {
+                kind: sent.kind,
+                agreement_id: sent.agreement_id,
+                first_position: sent.first_position,
+                last_position: sent.last_position,
+                agreement_version: sent.agreement_version,
+                purpose: sent.purpose,
+                create_time: Some(to_proto(recorded_at(record))),
+            };
+            self.disclosures.push((record.position, disclosure));
+            Ok(())
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn partner(
+        &mut self,
+        tx: &mut Tx,
+        schema: &Schema,
+        record: &Record,
+        event: PartnerEvent,
+    ) -> Result<(), ApplyError> {
+        match event {
+            PartnerEvent::PartnerRegistered(registered) => {
+                let partner = Partner {
+                    code: registered.code,
+                    name: registered.name,
+                    oin: registered.oin,
+                    layer: registered.layer,
+                    certificate_thumbprints: registered.certificate_thumbprints,
+                    version: record.version,
+                };
+                self.partners.insert(partner.code.clone(), partner);
+            }
+            PartnerEvent::PartnerCertificatesChanged(changed) => {
+                let known = match self.partners.remove(&changed.code) {
+                    Some(partner) => Some(partner),
+                    None => queries::partner_in(tx, schema, &changed.code).await?,
+                };
+                let mut partner =
+                    known.ok_or_else(|| ApplyError::of(record, "its partner is not known"))?;
+                partner.certificate_thumbprints = changed.certificate_thumbprints;
+                partner.version = record.version;
+                self.partners.insert(changed.code, partner);
+            }
+        }
+        Ok(())
+    }
+
+    async fn agreement(
+        &mut self,
+        tx: &mut Tx,
+        schema: &Schema,
+        record: &Record,
+        event: AgreementEvent,
+    ) -> Result<(), ApplyError> {
+        match event {
+            AgreementEvent::AgreementConcluded(concluded) => {
+                let agreement = Agreement {
+                    id: concluded.id,
+                    partner: concluded.partner,
+                    event_types: concluded.event_types,
+                    purpose: concluded.purpose,
+                    legal_basis: concluded.legal_basis,
+                    status: AgreementStatus::InForce.into(),
+                    create_time: Some(to_proto(recorded_at(record))),
+                    version: record.version,
+                    feed_position: 0,
+                    disclosed_position: 0,
+                };
+                self.agreements.insert(agreement.id.clone(), (record.position, agreement));
+            }
+            AgreementEvent::AgreementEnded(ended) => {
+                let (_, agreement) = self.known_agreement(tx, schema, record, &ended.id).await?;
+                agreement.status = AgreementStatus::Ended.into();
+                agreement.version = record.version;
+            }
+        }
+        Ok(())
+    }
+
+    async fn known_agreement(
+        &mut self,
+        tx: &mut Tx,
+        schema: &Schema,
+        record: &Record,
+        id: &str,
+    ) -> Result<&mut (u64, Agreement), ApplyError> {
+        if !self.agreements.contains_key(id) {
+            let found = queries::agreement_in(tx, schema, id).await?;
+            let found =
+                found.ok_or_else(|| ApplyError::of(record, "its agreement is not known"))?;
+            self.agreements.insert(id.to_owned(), found);
+        }
+        let missing = || ApplyError::of(record, "its agreement is not known");
+        self.agreements.get_mut(id).ok_or_else(missing)
+    }
+
+    async fn write(self, tx: &mut Tx, schema: &Schema) -> Result<(), ApplyError> {
+        for partner in self.partners.into_values() {
+            write_partner(tx, schema, partner).await?;
+        }
+        let mut agreements = self.agreements.into_values().peekable();
+        while agreements.peek().is_some() {
+            let mut sql = Sql::new(
+                schema,
+                "INSERT INTO {s}.agreement (id, partner, position, in_force, body) ",
+            );
+            sql.values(agreements.by_ref().take(CHUNK).map(|(position, agreement)| {
+                [
+                    agreement.id.clone().into(),
+                    agreement.partner.clone().into(),
+                    position.into(),
+                    (agreement.status() == AgreementStatus::InForce).into(),
+                    agreement.encode_to_vec().into(),
+                ]
+            }));
+            sql.push(
+                " ON CONFLICT (id) DO UPDATE
+                  SET in_force = excluded.in_force, body = excluded.body",
+            );
+            sql.execute(tx).await?;
+        }
+        for chunk in self.entries.chunks(CHUNK) {
+            let mut sql = Sql::new(
+                schema,
+                "INSERT INTO {s}.feed_entry (agreement, position, source_log, source_position) ",
+            );
+            sql.values(chunk.iter().map(|(agreement, position, log, source)| {
+                [
+                    agreement.as_str().into(),
+                    (*position).into(),
+                    log.as_str().into(),
+                    (*source).into(),
+                ]
+            }));
+            sql.execute(tx).await?;
+        }
+        for chunk in self.disclosures.chunks(CHUNK) {
+            let mut sql =
+                Sql::new(schema, "INSERT INTO {s}.disclosure (position, agreement, body) ");
+            sql.values(chunk.iter().map(|(position, disclosure)| {
+                [
+                    (*position).into(),
+                    disclosure.agreement_id.as_str().into(),
+                    disclosure.encode_to_vec().into(),
+                ]
+            }));
+            sql.execute(tx).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn write_partner(tx: &mut Tx, schema: &Schema, partner: Partner) -> Result<(), ApplyError> {
+    let mut sql = Sql::new(schema, "INSERT INTO {s}.partner (code, body) ");
+    sql.values([[partner.code.as_str().into(), partner.encode_to_vec().into()]]);
+    sql.push(" ON CONFLICT (code) DO UPDATE SET body = excluded.body");
+    sql.execute(tx).await?;
+
+    let mut sql = Sql::new(schema, "DELETE FROM {s}.partner_certificate WHERE partner = ");
+    sql.bind(partner.code.as_str());
+    sql.execute(tx).await?;
+
+    let thumbprints: BTreeSet<_> = partner.certificate_thumbprints.iter().collect();
+    if thumbprints.is_empty() {
+        return Ok(());
+    }
+    let mut sql =
+        Sql::new(schema, "INSERT INTO {s}.partner_certificate (partner, oin, thumbprint) ");
+    sql.values(thumbprints.into_iter().map(|thumbprint| {
+        [partner.code.as_str().into(), partner.oin.as_str().into(), thumbprint.as_str().into()]
+    }));
+    sql.execute(tx).await?;
+    Ok(())
+}

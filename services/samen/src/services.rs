@@ -1,0 +1,127 @@
+//! What [`up`](crate::up) and [`serve`](crate::serve) share: ports and
+//! shutdown.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use http::Uri;
+use samen_dashboard::Dashboard;
+use samen_server::Deployment;
+use samen_server::area::Area;
+use samen_server::grpc::DRAIN;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+
+use crate::usage::{Misconfigured, wrong};
+
+/// Cancels at SIGINT (Ctrl-C) or SIGTERM.
+pub fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
+    let shutdown = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let cancel = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping: calls may end, new ones are refused");
+        cancel.cancel();
+    });
+    Ok(shutdown)
+}
+
+/// The neighbourhoods that a deployment is configured with: `shipped`, `none`,
+/// or a GeoJSON file.
+pub fn area(configured: &str, municipality: &str) -> Result<Area, Misconfigured> {
+    match configured {
+        "shipped" => Area::shipped(municipality).map_err(wrong("SAMEN_AREA")),
+        "none" => Ok(Area::none()),
+        file => {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| format!("{file}: {error}"))
+                .map_err(wrong("SAMEN_AREA"))?;
+            Area::parse(&text, municipality).map_err(wrong("SAMEN_AREA"))
+        }
+    }
+}
+
+/// A CBS municipality code: GM and four digits.
+pub fn parse_municipality(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix("GM").unwrap_or_default();
+    if digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be a CBS municipality code, such as GM0384".to_owned())
+    }
+}
+
+/// An organisatie-identificatienummer: 20 digits.
+pub fn parse_oin(text: &str) -> Result<String, String> {
+    if text.len() == 20 && text.bytes().all(|b| b.is_ascii_digit()) {
+        Ok(text.to_owned())
+    } else {
+        Err("must be an OIN: 20 digits".to_owned())
+    }
+}
+
+/// Opens the dashboard's port.
+pub async fn bind_dashboard(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+    let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
+}
+
+/// Serves the dashboard until shutdown, and then until it has drained.
+pub async fn serve_dashboard(
+    listener: TcpListener,
+    dashboard: Dashboard,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let router = samen_dashboard::router(dashboard);
+    let serving = axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
+        .into_future();
+    tokio::select! {
+        served = serving => Ok(served?),
+        () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),
+    }
+}
+
+/// Runs a port and stops everything when it fails.
+pub async fn guard<E>(
+    port: impl Future<Output = Result<(), E>>,
+    deployment: &Deployment,
+) -> anyhow::Result<()>
+where
+    anyhow::Error: From<E>,
+{
+    let served = port.await;
+    deployment.shutdown.cancel();
+    Ok(served?)
+}
+
+/// A channel that connects when it is first used, and again when it breaks.
+pub fn channel(
+    variable: &'static str,
+    url: &Uri,
+    roots: Option<String>,
+) -> anyhow::Result<Channel> {
+    let mut endpoint = Endpoint::from(url.clone());
+    if url.scheme_str() == Some("https") {
+        let roots = roots.ok_or_else(|| Misconfigured {
+            variable: "SAMEN_ROOTS",
+            reason: format!("needed for the https URL in {variable}"),
+        })?;
+        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(roots));
+        endpoint = endpoint.tls_config(tls).map_err(wrong(variable))?;
+    }
+    let endpoint = endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_while_idle(true);
+    Ok(endpoint.connect_lazy())
+}
