@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?);
     let mut files = Vec::new();
-    for package in ["samen", "io"] {
+    for package in ["samen", "cloudevents"] {
         println!("cargo:rerun-if-changed={package}");
         find(&root.join(package), &mut files)?;
     }

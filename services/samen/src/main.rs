@@ -5,6 +5,7 @@
 //! - [`data`]: the all-in-one's data directory and its trial keys;
 //! - [`import`]: the past, from a file;
 //! - [`token`], [`keygen`], [`pki`]: what operators hand out;
+//! - [`health`]: whether a server answers;
 //! - [`bench`]: how fast this machine is;
 //! - [`usage`]: mistakes in flags and variables, in one line.
 
@@ -14,6 +15,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod bench;
 mod data;
+mod health;
 mod import;
 mod keygen;
 mod pki;
@@ -48,6 +50,8 @@ enum Command {
     Keygen(keygen::Keygen),
     /// Make trial certificates: a root, servers, partners
     Pki(pki::Pki),
+    /// Ask a server whether it serves
+    Health(health::Health),
     /// Measure this machine
     Bench(bench::Bench),
 }
@@ -71,6 +75,7 @@ async fn main() -> ExitCode {
         Command::Token(command) => command.run(),
         Command::Keygen(command) => command.run(),
         Command::Pki(command) => command.run(),
+        Command::Health(command) => command.run().await,
         Command::Bench(command) => command.run().await,
     };
     match done {

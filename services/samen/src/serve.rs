@@ -226,7 +226,8 @@ impl Serve {
             }
             Service::Dashboard { listen, requests_url, roots, insecure_cookies, log_format } => {
                 telemetry::init(log_format);
-                let roots = roots.as_deref().map(|p| read("SAMEN_ROOTS", p)).transpose()?;
+                let roots =
+                    roots.as_deref().map(|p| services::read("SAMEN_ROOTS", p)).transpose()?;
                 let requests = services::channel("SAMEN_REQUESTS_URL", &requests_url, roots)?;
                 let shutdown = services::shutdown_on_signal()?;
                 let (listener, address) = services::bind_dashboard(listen).await?;
@@ -247,13 +248,13 @@ async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Resul
     let (deployment, port) = own.open().await?;
     let partner = Port {
         tls: Some((
-            read("SAMEN_PARTNER_TLS_CERTIFICATE", &partners.partner_tls_certificate)?,
-            read("SAMEN_PARTNER_TLS_KEY", &partners.partner_tls_key)?,
+            services::read("SAMEN_PARTNER_TLS_CERTIFICATE", &partners.partner_tls_certificate)?,
+            services::read("SAMEN_PARTNER_TLS_KEY", &partners.partner_tls_key)?,
         )),
-        client_roots: Some(read("SAMEN_PARTNER_ROOTS", &partners.partner_roots)?),
+        client_roots: Some(services::read("SAMEN_PARTNER_ROOTS", &partners.partner_roots)?),
         origins: Vec::new(),
     };
-    let roots = partners.roots.as_deref().map(|p| read("SAMEN_ROOTS", p)).transpose()?;
+    let roots = partners.roots.as_deref().map(|p| services::read("SAMEN_ROOTS", p)).transpose()?;
     let bound = grpc::bind(own.listen).await?;
     let partner_bound = grpc::bind(partners.partner_listen).await?;
     let location = stores.location(samen_regional::NAME).await?;
@@ -304,9 +305,10 @@ impl Own {
         };
         let verifier = Verifier::new(&self.oidc_issuer, keys, &master, false).await;
         let tls = match (&self.tls.tls_certificate, &self.tls.tls_key) {
-            (Some(certificate), Some(key)) => {
-                Some((read("SAMEN_TLS_CERTIFICATE", certificate)?, read("SAMEN_TLS_KEY", key)?))
-            }
+            (Some(certificate), Some(key)) => Some((
+                services::read("SAMEN_TLS_CERTIFICATE", certificate)?,
+                services::read("SAMEN_TLS_KEY", key)?,
+            )),
             _ => None,
         };
         let deployment = Deployment {
@@ -374,12 +376,6 @@ impl tonic::service::Interceptor for Credentials {
         request.metadata_mut().insert("authorization", value);
         Ok(request)
     }
-}
-
-fn read(variable: &'static str, path: &std::path::Path) -> Result<String, Misconfigured> {
-    std::fs::read_to_string(path)
-        .map_err(|error| format!("{}: {error}", path.display()))
-        .map_err(wrong(variable))
 }
 
 fn announce(service: &str, address: SocketAddr) {

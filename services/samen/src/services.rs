@@ -2,6 +2,7 @@
 //! shutdown.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -124,4 +125,11 @@ pub fn channel(
         .http2_keep_alive_interval(Duration::from_secs(20))
         .keep_alive_while_idle(true);
     Ok(endpoint.connect_lazy())
+}
+
+/// A file that a variable names.
+pub fn read(variable: &'static str, path: &Path) -> Result<String, Misconfigured> {
+    std::fs::read_to_string(path)
+        .map_err(|error| format!("{}: {error}", path.display()))
+        .map_err(wrong(variable))
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use samen_proto::options::Role;
 use samen_server::identity::{Issuer, role_name, token_roles};
 
@@ -16,9 +15,8 @@ use crate::data::load_issuer;
 #[derive(Args)]
 pub struct Token {
     /// What the holder may do; may be given more than once
-    #[arg(long = "role", required = true, value_name = "ROLE",
-          value_parser = PossibleValuesParser::new(token_roles().map(role_name)))]
-    roles: Vec<String>,
+    #[arg(long = "role", required = true, value_name = "ROLE", value_parser = parse_role)]
+    roles: Vec<Role>,
     /// Who the holder is to the issuer
     #[arg(long, default_value = "trial", value_name = "NAME")]
     subject: String,
@@ -47,10 +45,15 @@ impl Token {
             }
             _ => load_issuer(&self.data)?,
         };
-        let roles: Vec<Role> =
-            token_roles().filter(|role| self.roles.contains(&role_name(*role))).collect();
         let ttl = Duration::from_secs(self.hours * 3600);
-        println!("{}", issuer.issue(&self.subject, &roles, ttl)?);
+        println!("{}", issuer.issue(&self.subject, &self.roles, ttl)?);
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn parse_role(text: &str) -> Result<Role, String> {
+    token_roles().find(|role| role_name(*role) == text).ok_or_else(|| {
+        let known: Vec<_> = token_roles().map(role_name).collect();
+        format!("must be one of {}", known.join(", "))
+    })
 }

@@ -72,7 +72,8 @@ fn shown(error: &Error, kind: ContextKind) -> Vec<String> {
 /// A flag as clap shows it (`--listen <ADDRESS>`) with its variable before it,
 /// where it has one.
 fn named(flag: &str, command: &Command) -> String {
-    let long = flag.split_whitespace().next().unwrap_or(flag).trim_start_matches("--");
+    let long = flag.split_whitespace().next().unwrap_or(flag);
+    let long = long.trim_start_matches(['<', '-']);
     match variable(long, command) {
         Some(variable) => format!("{variable} (--{long})"),
         None => flag.to_owned(),
