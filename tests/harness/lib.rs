@@ -1,1 +1,27 @@
+//! What the tests stand on: real servers, and processes that can be killed.
+//!
+//! - [`wait`]: conditions with a deadline;
+//! - [`process`]: child processes, which never outlive the tests;
+//! - [`samen`]: the program under test, as an operator runs it;
+//! - [`deployment`]: the whole suite, in both ways it can run;
+//! - [`web`]: calls as a browser makes them;
+//! - [`place`]: where a log is kept: each contract test runs on both databases;
+//! - [`postgres`] and [`nats`]: servers on this machine;
+//! - [`scratch`]: folders and ports.
 
+pub mod deployment;
+pub mod nats;
+pub mod place;
+pub mod postgres;
+pub mod process;
+pub mod samen;
+pub mod scratch;
+pub mod servers;
+pub mod wait;
+pub mod web;
+
+pub use nats::Nats;
+pub use place::Place;
+pub use postgres::Postgres;
+pub use process::{Process, Signal};
+pub use wait::eventually;

@@ -1,1 +1,5 @@
+//! The suite: promises that Samen makes, tested from outside.
 
+mod contract;
+mod log;
+mod services;

@@ -228,7 +228,8 @@ impl<A: Aggregate> Aggregates<A> {
                     self.cache.insert(stream, Arc::new(Loaded { state, version }));
                     return Ok(self.outcome(id, appended.first, appended.last, version));
                 }
-                Err(AppendError::Conflict { .. }) => {
+                // What else was relied upon is the caller's to look at again.
+                Err(AppendError::Conflict { stream: moved, .. }) if moved == stream => {
                     *loaded = self.load(&stream, loaded.clone()).await?;
                 }
                 Err(error) => return Err(error.into()),
@@ -293,9 +294,11 @@ impl<A: Aggregate> Aggregates<A> {
         }
         let count = (appended.last + 1 - appended.first) as usize;
         let records = self.log.read(appended.first - 1, count).await?;
-        let own = records.iter().rev().find(|r| r.stream.starts_with(A::KIND));
-        let (id, version) =
-            own.map_or(("", 0), |r| (r.stream.split_once('/').map_or("", |(_, id)| id), r.version));
+        let own = records.iter().rev().find_map(|record| {
+            let id = record.stream.strip_prefix(A::KIND)?.strip_prefix('/')?;
+            Some((id, record.version))
+        });
+        let (id, version) = own.unwrap_or_default();
         Ok(self.outcome(id.to_owned(), appended.first, appended.last, version))
     }
 

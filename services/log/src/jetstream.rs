@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
+use async_nats::jetstream::{Context, Message as Sent};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use prost::Message;
 
 use crate::follow::{Cursor, Follow, FollowError, Item};
 use crate::record::Record;
-use crate::relay::stream_name;
+use crate::relay::{PREVIOUS, encode_hash, stream_name};
 
 /// How often a follower looks whether the relay has brought the stream to
 /// where the follower already is.
@@ -114,9 +114,24 @@ impl Follow for JetStreamLog {
                         found: record.position,
                     })?;
                 }
+                // The consumer comes back by itself after the stream was made
+                // anew, and would go on in another history.
+                if !continues(&message, &seen) {
+                    Err(seen.not_in(&log))?;
+                }
                 seen = Cursor::at(&record);
                 yield Item::Record(Arc::new(record));
             }
         })
+    }
+}
+
+/// Whether the record in a message comes after the one that was seen, as far
+/// as both say what that is.
+fn continues(message: &Sent, seen: &Cursor) -> bool {
+    let previous = message.headers.as_ref().and_then(|headers| headers.get(PREVIOUS));
+    match (previous, &seen.hash) {
+        (Some(previous), Some(hash)) => previous.as_str() == encode_hash(hash),
+        _ => true,
     }
 }

@@ -15,6 +15,8 @@ use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use futures::StreamExt;
 use prost::Message;
 use tokio_util::sync::CancellationToken;
@@ -22,12 +24,18 @@ use tokio_util::sync::CancellationToken;
 use crate::follow::{Cursor, Follow, Item};
 use crate::log::Log;
 use crate::mask::Exchanged;
-use crate::record::Record;
+use crate::record::{GENESIS, Record};
 
 /// Messages on their way without an acknowledgement.
 const IN_FLIGHT: usize = 512;
 /// How long an acknowledgement may take before the relay looks again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often an idle relay looks whether the stream still ends where it was
+/// left: an exchange that lost it says nothing.
+const LOOK: Duration = Duration::from_secs(5);
+/// Header with the hash of the record before, by which a follower sees that
+/// this one continues what it has.
+pub(crate) const PREVIOUS: &str = "Samen-Previous";
 /// How long the relay rests after a failure.
 const REST: Duration = Duration::from_millis(250);
 
@@ -83,12 +91,18 @@ pub async fn run(
 
 /// Publishes from the stream's end until something fails.
 async fn publish(log: &Log, jetstream: &Context, retention: &Retention) -> Result<(), RelayError> {
-    let after = prepare(log, jetstream, retention).await?;
-    let mut items = Exchanged(log.clone()).follow(after);
+    let mut last = prepare(log, jetstream, retention).await?;
+    let mut items = Exchanged(log.clone()).follow(last.clone());
     let mut waiting: VecDeque<(u64, PublishAckFuture)> = VecDeque::new();
     loop {
         let next = if waiting.is_empty() {
-            items.next().await
+            match tokio::time::timeout(LOOK, items.next()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    look(log, jetstream, &last).await?;
+                    continue;
+                }
+            }
         } else {
             // Send what is ready; otherwise settle what was sent.
             tokio::select! {
@@ -102,8 +116,9 @@ async fn publish(log: &Log, jetstream: &Context, retention: &Retention) -> Resul
         };
         match next {
             Some(Ok(Item::Record(record))) => {
-                let ack = send(jetstream, &record).await?;
+                let ack = send(jetstream, &record, &last).await?;
                 waiting.push_back((record.position, ack));
+                last = Cursor::at(&record);
             }
             Some(Ok(Item::CaughtUp(_))) => {}
             Some(Err(error)) => return Err(failure(error)),
@@ -124,16 +139,37 @@ async fn settle(waiting: &mut VecDeque<(u64, PublishAckFuture)>) -> Result<(), R
     Ok(())
 }
 
-async fn send(jetstream: &Context, record: &Arc<Record>) -> Result<PublishAckFuture, RelayError> {
+/// Fails where the stream lost what was published.
+async fn look(log: &Log, jetstream: &Context, last: &Cursor) -> Result<(), RelayError> {
+    let stream = jetstream.get_stream(stream_name(log.id())).await.map_err(failure)?;
+    let end = stream.cached_info().state.last_sequence;
+    if end < last.position {
+        let position = last.position;
+        return Err(RelayError(format!("the stream ends at {end}, not at {position}")));
+    }
+    Ok(())
+}
+
+async fn send(
+    jetstream: &Context,
+    record: &Arc<Record>,
+    last: &Cursor,
+) -> Result<PublishAckFuture, RelayError> {
     let mut headers = HeaderMap::new();
     headers.insert(NATS_EXPECTED_LAST_SEQUENCE, (record.position - 1).to_string());
     headers.insert("Samen-Log", record.log.as_str());
     headers.insert("Samen-Epoch", record.epoch.to_string());
     headers.insert("Samen-Position", record.position.to_string());
+    headers.insert(PREVIOUS, encode_hash(last.hash.as_deref().unwrap_or(&GENESIS)));
     let name = record.r#type.rsplit('.').next().filter(|name| !name.is_empty()).unwrap_or("_");
     let subject = format!("{}.{name}", subject_prefix(&record.log));
     let payload = record.encode_to_vec().into();
     jetstream.publish_with_headers(subject, headers, payload).await.map_err(failure)
+}
+
+/// A hash as a header has it.
+pub(crate) fn encode_hash(hash: &[u8]) -> String {
+    BASE64_STANDARD.encode(hash)
 }
 
 /// Finds the stream's end, and makes the stream, or makes it anew, where it

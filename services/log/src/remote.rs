@@ -77,6 +77,11 @@ where
                     Some(Sent::Heartbeat(_)) | None => {}
                 }
             }
+            // A follower's stream never just ends: its owner is going.
+            Err(FollowError::Unavailable {
+                log: log.to_string(),
+                reason: "its owner ended the stream".to_owned(),
+            })?;
         })
     }
 }

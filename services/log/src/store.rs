@@ -214,7 +214,13 @@ impl Store {
         self.publish(checkpoints.clone());
         let sources = logs.iter().enumerate().map(|(source, log)| {
             let after = checkpoints.get(log.log()).cloned().unwrap_or_default();
-            log.follow(after).map(move |item| (source, item)).boxed()
+            // One that ends must not be missed while the others go on.
+            let ended = FollowError::Unavailable {
+                log: log.log().to_owned(),
+                reason: "its stream ended".to_owned(),
+            };
+            let items = log.follow(after).chain(futures::stream::iter([Err(ended)]));
+            items.map(move |item| (source, item)).boxed()
         });
         let mut batches = futures::stream::select_all(sources).ready_chunks(PAGE);
         while let Some(batch) = batches.next().await {
@@ -224,7 +230,10 @@ impl Store {
                 match item {
                     Ok(Item::Record(record)) => records[source].push(record),
                     Ok(Item::CaughtUp(_)) => {}
-                    Err(error) => failed = Some(error),
+                    // The first one is the reason; that it ended only follows.
+                    Err(error) => {
+                        failed.get_or_insert(error);
+                    }
                 }
             }
             for (log, records) in logs.iter().zip(records) {

@@ -78,6 +78,10 @@ pub fn command<R: Into<Status>>(error: CommandError<R>) -> Status {
             let message = "too many commands are waiting; try again";
             Status::with_error_details(Code::ResourceExhausted, message, details)
         }
+        CommandError::Append(AppendError::Conflict { stream, .. }) => {
+            let message = format!("{stream} changed meanwhile: look at it and try again");
+            status(Code::Aborted, "RELIED_ON_CHANGED", &message)
+        }
         CommandError::Append(error @ AppendError::TooLate) => {
             precondition("TOO_LATE", "time", &error.to_string())
         }

@@ -1,0 +1,26 @@
+//! The program under test, as an operator runs it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+/// A command of the `samen` program that was built together with the tests,
+/// without the environment variables that configure it here.
+pub fn samen<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::new(program());
+    command.args(arguments);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("SAMEN_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// `target/<profile>/samen`; the tests themselves lie in `deps` beside it.
+fn program() -> PathBuf {
+    let tests = std::env::current_exe().expect("the path of this program");
+    let profile = tests.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
+    let program = profile.join("samen");
+    assert!(program.exists(), "{} is missing: run tests/run, which builds it", program.display());
+    program
+}

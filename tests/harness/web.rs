@@ -1,0 +1,41 @@
+//! Calls as a browser makes them: gRPC-Web over HTTP/1.1.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    /// The whole answer, as text where it is text.
+    pub text: String,
+    /// From the headers, or from the trailers in the body.
+    pub grpc_status: Option<i32>,
+}
+
+/// Sends one message to a method's URL.
+pub async fn grpc_web(url: &str, token: Option<&str>, message: &[u8]) -> Answer {
+    let rest = url.strip_prefix("http://").expect("a plain URL");
+    let (address, path) = rest.split_once('/').expect("a method's URL");
+    let authorization =
+        token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let length = message.len() + 5;
+    let head = format!(
+        "POST /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\
+         content-type: application/grpc-web+proto\r\nx-grpc-web: 1\r\n\
+         content-length: {length}\r\n{authorization}\r\n"
+    );
+    let mut frame = vec![0];
+    frame.extend((message.len() as u32).to_be_bytes());
+    frame.extend(message);
+    let mut stream = TcpStream::connect(address).await.expect("the server listens");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.write_all(&frame).await.expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let status = text.split("grpc-status:").nth(1).map(|rest| {
+        let digits = rest.trim_start().chars().take_while(char::is_ascii_digit);
+        digits.collect::<String>()
+    });
+    Answer { grpc_status: status.and_then(|status| status.parse().ok()), text }
+}

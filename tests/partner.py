@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""A partner municipality's consumer, written from the contract alone.
+
+Follows one agreement's feed, prints a line for each event, checks that
+positions have no gap, and keeps the last position in a file, so that it goes
+on there when it is started again.
+"""
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import grpc
+
+PROTO = pathlib.Path(__file__).resolve().parent.parent / "proto"
+
+
+def generated():
+    """Generates code from the contract and makes it importable."""
+    out = tempfile.mkdtemp(prefix="samen-partner-")
+    files = [
+        str(path.relative_to(PROTO))
+        for package in ("samen", "cloudevents")
+        for path in sorted((PROTO / package).rglob("*.proto"))
+    ]
+    subprocess.run(
+        [sys.executable, "-m", "grpc_tools.protoc", "-I", ".",
+         f"--python_out={out}", f"--grpc_python_out={out}", *files],
+        cwd=PROTO, check=True,
+    )
+    sys.path.insert(0, out)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--agreement", required=True)
+    parser.add_argument("--root", type=pathlib.Path, required=True)
+    parser.add_argument("--certificate", type=pathlib.Path, required=True)
+    parser.add_argument("--key", type=pathlib.Path, required=True)
+    parser.add_argument("--checkpoint", type=pathlib.Path, required=True)
+    parser.add_argument("--until", type=int, help="stop after this position")
+    arguments = parser.parse_args()
+
+    generated()
+    from samen.regional.v1 import feed_pb2, feed_pb2_grpc
+    from samen.requests.v1 import events_pb2
+
+    credentials = grpc.ssl_channel_credentials(
+        arguments.root.read_bytes(),
+        arguments.key.read_bytes(),
+        arguments.certificate.read_bytes(),
+    )
+    position = 0
+    if arguments.checkpoint.exists():
+        position = int(arguments.checkpoint.read_text())
+    with grpc.secure_channel(arguments.address, credentials) as channel:
+        feed = feed_pb2_grpc.FeedServiceStub(channel)
+        request = feed_pb2.SubscribeRequest(agreement_id=arguments.agreement, after=position)
+        for item in feed.Subscribe(request):
+            kind = item.WhichOneof("item")
+            if kind == "caught_up":
+                print(f"caught up at {item.position}", flush=True)
+            elif kind in ("event", "tombstone"):
+                if item.position != position + 1:
+                    sys.exit(f"a gap: {item.position} after {position}")
+                position = item.position
+                if kind == "event":
+                    show(item, events_pb2)
+                # Only after the event was dealt with.
+                arguments.checkpoint.write_text(str(position))
+            if arguments.until and position >= arguments.until:
+                return
+
+
+def show(item, events):
+    event = item.event
+    subject = event.attributes["subject"].ce_string
+    sequence = int(event.attributes["sequence"].ce_string)
+    if sequence != item.position:
+        sys.exit(f"sequence {sequence} at position {item.position}")
+    filed = events.RequestFiled()
+    if event.proto_data.Unpack(filed) and filed.id != subject:
+        sys.exit(f"event {event.id} is about {filed.id}, not {subject}")
+    print(item.position, event.type, subject, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+//! The log's promises, on both databases, through its public API.
+
+mod append;
+mod commands;
+mod crash;
+mod exchange;
+mod follow;
+mod relay;
+mod seal;
+mod shared;
+mod store;
