@@ -192,7 +192,11 @@ impl Deployment {
         }
     }
 
-    pub async fn requests(&self, subject: &str, roles: &[&str]) -> RequestServiceClient<Authorised> {
+    pub async fn requests(
+        &self,
+        subject: &str,
+        roles: &[&str],
+    ) -> RequestServiceClient<Authorised> {
         let token = self.token(subject, roles).await;
         RequestServiceClient::new(self.authorised(self.ports.requests, token))
     }

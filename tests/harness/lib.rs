@@ -4,11 +4,13 @@
 //! - [`process`]: child processes, which never outlive the tests;
 //! - [`samen`]: the program under test, as an operator runs it;
 //! - [`deployment`]: the whole suite, in both ways it can run;
+//! - [`browser`]: a real one;
 //! - [`web`]: calls as a browser makes them;
 //! - [`place`]: where a log is kept: each contract test runs on both databases;
 //! - [`postgres`] and [`nats`]: servers on this machine;
 //! - [`scratch`]: folders and ports.
 
+pub mod browser;
 pub mod deployment;
 pub mod nats;
 pub mod place;

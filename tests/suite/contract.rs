@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 
 use prost::Message;
-use prost_reflect::{
-    DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value,
-};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MapKey, MessageDescriptor, Value};
 use samen_proto::contract;
 use samen_proto::options::Privacy;
 
@@ -66,8 +64,7 @@ fn every_event_that_was_ever_published_is_read_the_same() {
         }
         known.push(event.full_name().to_owned());
     }
-    let gone: Vec<_> =
-        published.keys().filter(|kind| !known.iter().any(|k| k == *kind)).collect();
+    let gone: Vec<_> = published.keys().filter(|kind| !known.iter().any(|k| k == *kind)).collect();
     assert!(gone.is_empty(), "these were published and are gone: {gone:?}");
 }
 

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::db::{Db, Schema, Tx};
 use crate::record::{Record, SALT_BYTES, hash, timestamp};
@@ -111,6 +111,8 @@ pub enum AppendError {
     TooLate,
     #[error("an event of {bytes} bytes is over the limit of {MAX_EVENT_BYTES}")]
     TooLarge { bytes: usize },
+    #[error("a command must write something")]
+    Empty,
     #[error("{events} events in one command are over the limit of {MAX_EVENTS}")]
     TooMany { events: usize },
     #[error("too many commands are waiting")]
@@ -167,6 +169,9 @@ struct Asked {
 impl Append {
     /// The limits that hold whatever the log's state is.
     pub(crate) fn check(&self) -> Result<(), AppendError> {
+        if self.events.is_empty() {
+            return Err(AppendError::Empty);
+        }
         if self.events.len() > MAX_EVENTS {
             return Err(AppendError::TooMany { events: self.events.len() });
         }
@@ -211,8 +216,9 @@ pub(crate) async fn run(
     tail: Arc<Tail>,
     mut jobs: mpsc::Receiver<Job>,
 ) {
+    let grew = watch::Sender::new(());
     if let Db::Postgres(pool) = &schema.db {
-        tokio::spawn(notify(pool.clone(), channel(&schema), tail.watch()));
+        tokio::spawn(notify(pool.clone(), channel(&schema), grew.subscribe()));
     }
     while let Some(first) = jobs.recv().await {
         let mut bytes = size(&first.append);
@@ -227,6 +233,7 @@ pub(crate) async fn run(
         match commit(&schema, &appends).await {
             Ok((results, records)) => {
                 tail.push(&records);
+                grew.send_replace(());
                 for (reply, result) in replies.into_iter().zip(results) {
                     // Nobody may be waiting any more: what was written stays.
                     let _ = reply.send(result);
@@ -252,17 +259,13 @@ type Results = Vec<Result<Appended, AppendError>>;
 /// Commits a batch in one transaction, and says what became of each command.
 async fn commit(schema: &Schema, batch: &[Append]) -> sqlx::Result<(Results, Vec<Arc<Record>>)> {
     let asked = Asked::by(batch);
-    let mut tx = schema.db.begin().await?;
+    let mut tx = match &schema.db {
+        Db::Postgres(pool) => Tx::Postgres(postgres::begin(schema, pool).await?),
+        Db::Sqlite(_) => schema.begin().await?,
+    };
     let (mut head, mut known) = match &mut tx {
-        Tx::Postgres(tx) => (
-            postgres::lock_head(schema, tx).await?,
-            // In a statement of its own, so that its snapshot is taken after
-            // the lock was.
-            postgres::look_up(schema, tx, &asked).await?,
-        ),
-        Tx::Sqlite(tx) => {
-            (sqlite::lock_head(schema, tx).await?, sqlite::look_up(schema, tx, &asked).await?)
-        }
+        Tx::Postgres(tx) => postgres::look_up(schema, tx, &asked).await?,
+        Tx::Sqlite(tx) => sqlite::look_up(schema, tx, &asked).await?,
     };
     // The clock of a server that was replaced may be behind.
     known.now = known.now.max(head.recorded_at);
@@ -368,8 +371,8 @@ impl Asked {
 /// Tells other processes that the log grew: after the commit, outside its
 /// transaction (NOTIFY inside one takes a lock on the whole server), and once
 /// for all that was committed meanwhile.
-async fn notify(pool: sqlx::PgPool, channel: String, mut head: tokio::sync::watch::Receiver<u64>) {
-    while head.changed().await.is_ok() {
+async fn notify(pool: sqlx::PgPool, channel: String, mut grew: watch::Receiver<()>) {
+    while grew.changed().await.is_ok() {
         let notified = sqlx::query("SELECT pg_notify($1, '')").bind(&channel).execute(&pool).await;
         if let Err(error) = notified {
             tracing::warn!(%error, "other processes were not notified; they look by themselves");

@@ -63,7 +63,8 @@ pub struct Command {
 #[derive(Debug)]
 pub struct Decision<E> {
     pub events: Vec<E>,
-    /// Other streams that were relied upon, at the version that was seen.
+    /// Other streams that were relied upon, at the version that was seen. When
+    /// one has moved, the caller gets its [`AppendError::Conflict`].
     pub guards: Vec<Expected>,
     /// See [`Append::not_after`].
     pub not_after: Option<Timestamp>,

@@ -81,24 +81,22 @@ pub enum Location {
     Folder(PathBuf),
 }
 
+/// What a commit must survive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// A power failure: somebody was told.
+    Full,
+    /// A crash of this process. After a power failure the last commits may be
+    /// gone, all of each, and are made again from the log.
+    Rebuilt,
+}
+
 /// A schema: a database and the name that qualifies its tables.
 #[derive(Clone, Debug)]
 pub struct Schema {
     pub db: Db,
     name: String,
-}
-
-// === impl Db ===
-
-impl Db {
-    /// Begins a transaction that means to write.
-    pub async fn begin(&self) -> sqlx::Result<Tx> {
-        Ok(match self {
-            Db::Postgres(pool) => Tx::Postgres(pool.begin().await?),
-            // Taken at once: a lock that is upgraded later can fail in the middle.
-            Db::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
-        })
-    }
+    durability: Durability,
 }
 
 // === impl Location ===
@@ -119,19 +117,26 @@ impl Location {
 
     /// Opens the store with this name, and makes it from `tables` (statements
     /// that may run twice) where it is new.
-    pub async fn open(&self, store: &str, tables: &str) -> sqlx::Result<Schema> {
+    pub async fn open(
+        &self,
+        store: &str,
+        tables: &str,
+        durability: Durability,
+    ) -> sqlx::Result<Schema> {
         let schema = match self {
             Location::Postgres { pool, prefix } => {
                 let name = format!("{prefix}_{store}");
-                Schema { db: Db::Postgres(pool.clone()), name }
+                Schema { db: Db::Postgres(pool.clone()), name, durability }
             }
             Location::Folder(folder) => {
                 let options = SqliteConnectOptions::new()
                     .filename(folder.join(format!("{store}.db")))
                     .create_if_missing(true)
                     .journal_mode(SqliteJournalMode::Wal)
-                    // Nothing acknowledged is lost when the power goes.
-                    .synchronous(SqliteSynchronous::Full)
+                    .synchronous(match durability {
+                        Durability::Full => SqliteSynchronous::Full,
+                        Durability::Rebuilt => SqliteSynchronous::Normal,
+                    })
                     .busy_timeout(BUSY_TIMEOUT);
                 let pool = SqlitePoolOptions::new()
                     .max_connections(SQLITE_CONNECTIONS)
@@ -139,7 +144,7 @@ impl Location {
                     .test_before_acquire(false)
                     .connect_with(options)
                     .await?;
-                Schema { db: Db::Sqlite(pool), name: "main".to_owned() }
+                Schema { db: Db::Sqlite(pool), name: "main".to_owned(), durability }
             }
         };
         schema.create(tables).await?;
@@ -165,6 +170,21 @@ impl Location {
 // === impl Schema ===
 
 impl Schema {
+    /// Begins a transaction that means to write.
+    pub async fn begin(&self) -> sqlx::Result<Tx> {
+        Ok(match &self.db {
+            Db::Postgres(pool) => {
+                let begin = match self.durability {
+                    Durability::Full => "BEGIN",
+                    Durability::Rebuilt => "BEGIN; SET LOCAL synchronous_commit = off",
+                };
+                Tx::Postgres(pool.begin_with(begin).await?)
+            }
+            // Taken at once: a lock that is upgraded later can fail in the middle.
+            Db::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+        })
+    }
+
     /// The statement with its names qualified. The text is a constant of ours
     /// and the name is made of letters, digits and `_`: nothing from outside.
     pub fn sql(&self, text: &str) -> AssertSqlSafe<String> {

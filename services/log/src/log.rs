@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::append::{self, Append, AppendError, Appended, Job, QUEUE};
-use crate::db::{Db, Location, Schema};
+use crate::db::{Db, Durability, Location, Schema};
 use crate::follow::{Cursor, Follow, FollowError, Item, PAGE};
 use crate::on_db;
 use crate::record::{GENESIS, Record, timestamp};
@@ -61,10 +61,9 @@ impl Log {
         id: &str,
         shutdown: CancellationToken,
     ) -> sqlx::Result<Self> {
-        let schema = location.open("log", include_str!("schema.sql")).await?;
-        let insert = "INSERT INTO {s}.head (log, epoch, position, hash, recorded_at)
-             SELECT $1, 1, 0, $2, 0 WHERE NOT EXISTS (SELECT 1 FROM {s}.head)
-             ON CONFLICT (log) DO NOTHING";
+        let schema = location.open("log", include_str!("schema.sql"), Durability::Full).await?;
+        let insert = "INSERT INTO {s}.head (one, log, epoch, position, hash, recorded_at)
+             VALUES (1, $1, 1, 0, $2, 0) ON CONFLICT (one) DO NOTHING";
         let select = "SELECT log, epoch, position FROM {s}.head";
         let (found, epoch, head) = on_db!(&schema.db, pool => {
             let genesis = &GENESIS[..];

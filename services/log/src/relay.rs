@@ -199,34 +199,44 @@ async fn prepare(
         }
         Err(error) => return Err(failure(error)),
     };
-    let state = &stream.cached_info().state;
+    let info = stream.cached_info();
+    if (info.config.max_age, info.config.num_replicas) != (config.max_age, config.num_replicas) {
+        let (max_age, num_replicas) = (config.max_age, config.num_replicas);
+        let changed = Config { max_age, num_replicas, ..info.config.clone() };
+        jetstream.update_stream(changed).await.map_err(failure)?;
+    }
+    let state = &info.state;
     if state.last_sequence == 0 {
         return Ok(Cursor::START);
     }
-    let published = match stream.get_raw_message(state.last_sequence).await {
-        Ok(message) => Record::decode(message.payload).ok(),
-        // Emptied: a hole that cannot be filled.
-        Err(_) if state.messages == 0 => None,
-        Err(error) => return Err(failure(error)),
-    };
     let recorded = log.read(state.last_sequence - 1, 1).await.map_err(failure)?;
-    match (published, recorded.first()) {
-        (Some(published), Some(recorded))
-            if published.position == recorded.position && published.hash == recorded.hash =>
-        {
-            Ok(Cursor::at(recorded))
+    let recorded = recorded.first().filter(|r| r.position == state.last_sequence);
+    let (after, first_sequence) = match recorded {
+        // Emptied, by age or by somebody: older records are the owner's to
+        // give, and followers see by the next record whether it follows.
+        Some(recorded) if state.messages == 0 => {
+            (Cursor::at(recorded), Some(recorded.position + 1))
         }
-        _ => {
-            tracing::warn!(
-                log = log.id(),
-                last = state.last_sequence,
-                "the stream does not hold this log's history and is made anew"
-            );
-            jetstream.delete_stream(&config.name).await.map_err(failure)?;
-            jetstream.create_stream(config).await.map_err(failure)?;
-            Ok(Cursor::START)
+        Some(recorded) => {
+            let last = stream.get_raw_message(state.last_sequence).await.map_err(failure)?;
+            let published = Record::decode(last.payload).ok();
+            if published
+                .is_some_and(|p| (p.position, &p.hash) == (recorded.position, &recorded.hash))
+            {
+                return Ok(Cursor::at(recorded));
+            }
+            (Cursor::START, None)
         }
-    }
+        None => (Cursor::START, None),
+    };
+    tracing::warn!(
+        log = log.id(),
+        last = state.last_sequence,
+        "the stream is empty, or holds another history, and is made anew"
+    );
+    jetstream.delete_stream(&config.name).await.map_err(failure)?;
+    jetstream.create_stream(Config { first_sequence, ..config }).await.map_err(failure)?;
+    Ok(after)
 }
 
 fn not_found(error: &async_nats::jetstream::context::GetStreamError) -> bool {

@@ -4,7 +4,8 @@
 -- One row: where the log stands. Its lock orders all appends, so that
 -- positions are gapless and become visible in order.
 CREATE TABLE IF NOT EXISTS {s}.head (
-    log         text   NOT NULL PRIMARY KEY,
+    one         bigint NOT NULL PRIMARY KEY CHECK (one = 1),
+    log         text   NOT NULL,
     epoch       bigint NOT NULL,
     position    bigint NOT NULL,
     hash        bytea  NOT NULL,

@@ -16,7 +16,7 @@ use sqlx::Row;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{Db, Location, Schema, Tx};
+use crate::db::{Db, Durability, Location, Schema, Tx};
 use crate::follow::{Cursor, Follow, FollowError, Item, PAGE};
 use crate::record::{Position, Record};
 use crate::{on_db, on_tx};
@@ -120,7 +120,7 @@ impl Store {
     ) -> Result<Self, sqlx::Error> {
         let tables = format!("{CHECKPOINT}{}", projection.tables());
         let name = format!("projection_{}", fingerprint(&tables, projection.version()));
-        let schema = location.open(&name, &tables).await?;
+        let schema = location.open(&name, &tables, Durability::Rebuilt).await?;
         location.drop_others("projection_", &name).await?;
         let checkpoints = read_checkpoints(&schema).await?;
         Ok(Store {
@@ -259,7 +259,7 @@ impl Store {
         records: &[Arc<Record>],
     ) -> Result<(), PassError> {
         let Some(last) = records.last() else { return Ok(()) };
-        let mut tx = self.schema.db.begin().await?;
+        let mut tx = self.schema.begin().await?;
         let moved = if before.position == 0 {
             let sql = "INSERT INTO {s}.checkpoint (log, epoch, position, hash)
                        VALUES ($1, $2, $3, $4) ON CONFLICT (log) DO NOTHING";

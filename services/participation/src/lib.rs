@@ -1,17 +1,69 @@
-//! (Being written.)
-use samen_log::{Location, Log};
+//! Participation (inwonersparticipatie): processes and what people contribute
+//! to them.
+//!
+//! - [`domain`]: what a process and a contribution are, and what may happen to
+//!   them;
+//! - [`projection`]: the tables that queries read, and what each event does to
+//!   them;
+//! - [`api`]: the gRPC handlers.
+
+use std::sync::Arc;
+
+use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store};
+use samen_proto::participation::participation_service_server::ParticipationServiceServer;
 use samen_server::Deployment;
+use samen_server::log_service::LogDoor;
+use tonic::service::Routes;
+
+pub mod api;
+pub mod domain;
+pub mod projection;
+
+/// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "participation";
-pub const SERVICES: [&str; 1] = ["samen.log.v1.LogService"];
-pub struct Participation(Log, Deployment);
+/// The gRPC services that it serves.
+pub const SERVICES: [&str; 2] =
+    ["samen.participation.v1.ParticipationService", "samen.log.v1.LogService"];
+
+/// The running service.
+#[derive(Clone)]
+pub struct Participation {
+    pub(crate) deployment: Deployment,
+    pub(crate) keyring: Keyring,
+    pub(crate) processes: Aggregates<domain::process::Process>,
+    pub(crate) contributions: Aggregates<domain::contribution::Contribution>,
+    pub(crate) log: Log,
+    pub(crate) store: Store,
+}
+
 impl Participation {
-    pub async fn start(d: Deployment, l: &Location) -> Result<Self, sqlx::Error> {
-        Ok(Self(Log::open(l, &d.log_id(NAME), d.shutdown.clone()).await?, d))
+    /// Opens its log and its store, and begins to project.
+    pub async fn start(deployment: Deployment, location: &Location) -> Result<Self, sqlx::Error> {
+        let id = deployment.log_id(NAME);
+        let shutdown = deployment.shutdown.clone();
+        let log = Log::open(location, &id, shutdown.clone()).await?;
+        let store = Store::open(location, projection::ParticipationProjection).await?;
+        let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
+        let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];
+        tokio::spawn(store.clone().run(follows, shutdown));
+        Ok(Participation {
+            processes: Aggregates::new(log.clone(), keyring.clone()),
+            contributions: Aggregates::new(log.clone(), keyring.clone()),
+            deployment,
+            keyring,
+            log,
+            store,
+        })
     }
+
+    /// Its log, for those who follow it in this process.
     pub fn log(&self) -> &Log {
-        &self.0
+        &self.log
     }
-    pub fn routes(&self) -> tonic::service::Routes {
-        tonic::service::Routes::new(samen_server::log_service::LogDoor::new(self.0.clone(), self.1.clone()))
+
+    /// What its port serves.
+    pub fn routes(&self) -> Routes {
+        Routes::new(ParticipationServiceServer::new(self.clone()))
+            .add_service(LogDoor::new(self.log.clone(), self.deployment.clone()))
     }
 }

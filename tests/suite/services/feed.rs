@@ -139,10 +139,8 @@ async fn only_what_was_agreed_leaves_and_only_to_whom(setup: Setup) {
     let Some(Item::Event(event)) = &items[1].item else { panic!("{items:?}") };
     assert_eq!(event.r#type, format!("nl.{CHANGED}"));
 
-    let subscribe = |agreement: &str| SubscribeRequest {
-        agreement_id: agreement.to_owned(),
-        after: 0,
-    };
+    let subscribe =
+        |agreement: &str| SubscribeRequest { agreement_id: agreement.to_owned(), after: 0 };
     for (who, with_certificate) in [(&partner, false), (&impostor, true)] {
         let mut feed = deployment.feed(who, with_certificate);
         let refusal = feed.subscribe(subscribe(&agreement)).await.expect_err("refused");

@@ -2,9 +2,10 @@
 //!
 //! Each test is written once, for a set-up that it is given.
 
+mod dashboard;
 mod feed;
 mod operations;
-//P mod participation;
+mod participation;
 mod requests;
 mod shared;
 

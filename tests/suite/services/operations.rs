@@ -135,10 +135,8 @@ async fn anybody_may_ask_for_health_and_the_contract(setup: Setup) {
     assert!(list.service.iter().any(|s| s.name == "samen.requests.v1.RequestService"));
 
     // gRPC-Web, as a browser speaks it: over HTTP/1.1, closed without a token.
-    let url = format!(
-        "{}/samen.requests.v1.RequestService/ListRequests",
-        deployment.requests_url()
-    );
+    let url =
+        format!("{}/samen.requests.v1.RequestService/ListRequests", deployment.requests_url());
     let answer = samen_tests::web::grpc_web(&url, None, &[]).await;
     assert_eq!(answer.grpc_status, Some(Code::Unauthenticated as i32), "{answer:?}");
     let token = deployment.token("h", &["handler"]).await;

@@ -33,11 +33,8 @@ async fn a_report_is_filed_once_and_seen_by_those_who_may(setup: Setup) {
     let again = zoe.file_request(command.clone()).await.expect("the same").into_inner();
     assert_eq!(filed, again);
     let changed = FileRequestRequest { description: "Iets anders".into(), ..command.clone() };
-    let fields = refused(
-        zoe.file_request(changed).await,
-        Code::InvalidArgument,
-        "REQUEST_ID_REUSED",
-    );
+    let fields =
+        refused(zoe.file_request(changed).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
     assert_eq!(fields, ["request_id"]);
     // Ids are each caller's own.
     let others = other.file_request(command).await.expect("filed").into_inner();
@@ -83,8 +80,7 @@ async fn what_is_wrong_is_named_and_nothing_is_written(setup: Setup) {
     }
     // Everything that is wrong is told at once.
     let both = FileRequestRequest { category: String::new(), description: String::new(), ..good };
-    let fields =
-        refused(resident.file_request(both).await, Code::InvalidArgument, "INVALID_FIELD");
+    let fields = refused(resident.file_request(both).await, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(fields, ["category", "description"]);
 
     let unknown = GetRequestRequest { id: new_id(), at_least: None };
@@ -115,8 +111,7 @@ async fn what_is_wrong_is_named_and_nothing_is_written(setup: Setup) {
         refused(handler.list_requests(list).await, Code::InvalidArgument, "INVALID_FIELD");
     }
     let list = ListRequestsRequest { page_size: -1, ..Default::default() };
-    let fields =
-        refused(handler.list_requests(list).await, Code::InvalidArgument, "INVALID_FIELD");
+    let fields = refused(handler.list_requests(list).await, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(fields, ["page_size"]);
     assert_eq!(count(&mut handler).await, 0);
 }
@@ -192,7 +187,10 @@ async fn numbers_are_unique_and_every_page_adds_up(setup: Setup) {
         let flipped = if tampered.page_token.starts_with('A') { "B" } else { "A" };
         tampered.page_token.replace_range(0..1, flipped);
         let other_filter = ListRequestsRequest {
-            filter: Some(RequestFilter { neighbourhoods: vec!["BU1".into()], ..Default::default() }),
+            filter: Some(RequestFilter {
+                neighbourhoods: vec!["BU1".into()],
+                ..Default::default()
+            }),
             ..list.clone()
         };
         for wrong in [tampered, other_filter] {
@@ -213,11 +211,8 @@ async fn what_is_personal_is_revealed_only_with_a_purpose(setup: Setup) {
     let filed = filed.into_inner();
     let see = GetRequestRequest { id: filed.id.clone(), at_least: filed.position };
     handler.get_request(see).await.expect("visible");
-    let reveal = |purpose: i32| RevealRequestRequest {
-        request_id: new_id(),
-        id: filed.id.clone(),
-        purpose,
-    };
+    let reveal =
+        |purpose: i32| RevealRequestRequest { request_id: new_id(), id: filed.id.clone(), purpose };
     let answer = handler.reveal_request(reveal(0)).await;
     let fields = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(fields, ["purpose"]);
@@ -249,11 +244,8 @@ async fn watchers_see_what_is_and_what_changes(setup: Setup) {
         .await
         .expect("a stream")
         .into_inner();
-    let mut counts = handler
-        .watch_statistics(WatchStatisticsRequest {})
-        .await
-        .expect("a stream")
-        .into_inner();
+    let mut counts =
+        handler.watch_statistics(WatchStatisticsRequest {}).await.expect("a stream").into_inner();
     let seen = async {
         let mut snapshot = Vec::new();
         let mark = loop {

@@ -1,49 +1,42 @@
-//! A batch in PostgreSQL: three statements and a commit, whatever its size.
+//! A batch in PostgreSQL: four round trips, whatever its size.
 
-use std::collections::HashSet;
-
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, PgPool, PgTransaction, Row};
 
 use super::{Appended, Asked, Head, Known, Written};
 use crate::db::Schema;
 use crate::record::micros;
 
-pub(super) async fn lock_head(schema: &Schema, tx: &mut PgConnection) -> sqlx::Result<Head> {
-    let row = sqlx::query(
-        schema.sql("SELECT log, epoch, position, hash, recorded_at FROM {s}.head FOR UPDATE"),
-    )
-    .fetch_one(tx)
-    .await?;
-    Ok(Head {
-        log: row.get(0),
-        epoch: row.get(1),
-        position: row.get(2),
-        hash: row.get(3),
-        recorded_at: row.get(4),
-    })
+/// Begins, and takes the head's lock on the same trip: the lock's row is not
+/// needed, since the look-up must read it after the lock anyway.
+pub(super) async fn begin(schema: &Schema, pool: &PgPool) -> sqlx::Result<PgTransaction<'static>> {
+    pool.begin_with(schema.sql("BEGIN; SELECT FROM {s}.head FOR UPDATE")).await
 }
 
-/// One answer for all questions, told apart by `kind`: the clock always, and
-/// what exists of the streams, commands and keys.
+/// One answer for all questions, told apart by `kind`: head and clock always,
+/// and what exists of the streams, commands and keys. A statement of its own,
+/// so that its snapshot is taken after the lock was.
 pub(super) async fn look_up(
     schema: &Schema,
     tx: &mut PgConnection,
     asked: &Asked,
-) -> sqlx::Result<Known> {
+) -> sqlx::Result<(Head, Known)> {
     let rows = sqlx::query(schema.sql(
-        "SELECT 0 AS kind, '' AS id, NULL::bytea AS fingerprint, NULL AS key_id,
-                (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS first,
-                0::bigint AS last
+        "SELECT 0 AS kind, log AS id, hash AS bytes, NULL AS key_id, epoch AS first,
+                position AS last, recorded_at,
+                (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now
+         FROM {s}.head
          UNION ALL
-         SELECT 1, s.id, NULL, NULL, v.version, 0
+         SELECT 1, s.id, NULL, NULL, v.version, 0, 0, 0
          FROM unnest($1::text[]) AS s(id), LATERAL (
              SELECT version FROM {s}.record WHERE stream = s.id ORDER BY version DESC LIMIT 1
          ) AS v
          UNION ALL
-         SELECT 2, id, fingerprint, key_id, first_position, last_position
+         SELECT 2, id, fingerprint, key_id, first_position, last_position, 0, 0
          FROM {s}.command WHERE id = ANY($2::text[])
          UNION ALL
-         SELECT 3, id, NULL, NULL, 0, 0 FROM {s}.sealing_key WHERE id = ANY($3::text[])",
+         SELECT 3, id, NULL, NULL, 0, 0, 0, 0
+         FROM {s}.sealing_key WHERE id = ANY($3::text[])
+         ORDER BY kind",
     ))
     .bind(&asked.streams)
     .bind(&asked.commands)
@@ -51,12 +44,12 @@ pub(super) async fn look_up(
     .fetch_all(tx)
     .await?;
 
-    let mut known = Known { keys: HashSet::with_capacity(rows.len()), ..Known::default() };
-    for row in rows {
+    let (head, found) = rows.split_first().ok_or(sqlx::Error::RowNotFound)?;
+    let mut known = Known { now: head.get(7), ..Known::default() };
+    for row in found {
         let id: String = row.get(1);
         let (first, last): (i64, i64) = (row.get(4), row.get(5));
         match row.get::<i32, _>(0) {
-            0 => known.now = first,
             1 => drop(known.versions.insert(id, first as u64)),
             2 => {
                 let appended = Appended::replayed(row.get(2), row.get(3), first, last);
@@ -65,7 +58,14 @@ pub(super) async fn look_up(
             _ => drop(known.keys.insert(id)),
         }
     }
-    Ok(known)
+    let head = Head {
+        log: head.get(1),
+        epoch: head.get(4),
+        position: head.get(5),
+        hash: head.get(2),
+        recorded_at: head.get(6),
+    };
+    Ok((head, known))
 }
 
 pub(super) async fn write(

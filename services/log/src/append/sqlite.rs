@@ -10,7 +10,7 @@ use crate::record::micros;
 /// Rows in one INSERT: SQLite takes 32,766 parameters, a record has ten.
 const ROWS: usize = 500;
 
-pub(super) async fn lock_head(schema: &Schema, tx: &mut SqliteConnection) -> sqlx::Result<Head> {
+async fn head(schema: &Schema, tx: &mut SqliteConnection) -> sqlx::Result<Head> {
     let row =
         sqlx::query(schema.sql("SELECT log, epoch, position, hash, recorded_at FROM {s}.head"))
             .fetch_one(tx)
@@ -28,7 +28,8 @@ pub(super) async fn look_up(
     schema: &Schema,
     tx: &mut SqliteConnection,
     asked: &Asked,
-) -> sqlx::Result<Known> {
+) -> sqlx::Result<(Head, Known)> {
+    let head = head(schema, tx).await?;
     // An embedded database's clock is the machine's.
     let mut known = Known { now: Timestamp::now().as_microsecond(), ..Known::default() };
     let streams = sqlx::query(schema.sql(
@@ -67,7 +68,7 @@ pub(super) async fn look_up(
             .await?;
         known.keys.extend(keys.into_iter().map(|row| row.get::<String, _>(0)));
     }
-    Ok(known)
+    Ok((head, known))
 }
 
 pub(super) async fn write(

@@ -1,17 +1,18 @@
 //! Requests as they are, then as they change.
 
-use std::collections::BTreeSet;
-
 use futures::StreamExt;
-use samen_log::{Cursor, Follow, Item};
+use prost::DecodeError;
+use samen_log::command::decode;
+use samen_log::{Cursor, Record};
 use samen_proto::log::{CaughtUp, Heartbeat};
 use samen_proto::requests::watch_requests_response::Item as Sent;
 use samen_proto::requests::*;
 use samen_server::Deployment;
 use samen_server::access::caller;
 use samen_server::reply::{self, Check};
-use samen_server::streams::{Outgoing, outgoing};
+use samen_server::streams::{Changed, Outgoing, changes, outgoing};
 use samen_server::time::micros;
+use tokio::sync::watch;
 use tonic::{Request, Status as Refusal};
 
 use super::check;
@@ -21,7 +22,7 @@ use crate::domain::request::RequestEvent;
 use crate::projection::queries::{self, PageEnd};
 use crate::projection::row;
 
-/// Rows of the snapshot read at once; changes looked at together.
+/// Rows of the snapshot read at once.
 const PAGE: usize = 500;
 
 pub async fn requests(
@@ -43,7 +44,8 @@ pub async fn requests(
     let visible = visible_to(&caller);
     let service = service.clone();
     let Deployment { heartbeat, shutdown, .. } = service.deployment.clone();
-    let log = service.log.clone();
+    let log = id.clone();
+    let (told, heard) = watch::channel(resume.clone().unwrap_or_default());
     let items = async_stream::try_stream! {
         let schema = service.store.schema();
         let from = match resume {
@@ -69,45 +71,35 @@ pub async fn requests(
                 mark
             }
         };
-        let mut changes = service.log.follow(from).ready_chunks(PAGE);
-        let mut caught_up = false;
-        while let Some(items) = changes.next().await {
-            let mut ids = BTreeSet::new();
-            let mut mark = None;
-            let mut last = None;
-            for item in items {
-                match item.map_err(reply::follow)? {
-                    Item::Record(record) => {
-                        let event = samen_log::command::decode::<RequestEvent>(&record);
-                        if let Some(event) = event.map_err(reply::unavailable)? {
-                            ids.insert(row::id(&event).to_owned());
-                        }
-                        last = Some(Cursor::at(&record));
-                    }
-                    Item::CaughtUp(at) => mark = Some(at),
-                }
-            }
-            if let Some(last) = last {
-                service.store.wait_for(&last.to_position(&id)).await.map_err(reply::wait)?;
-            }
-            let ids: Vec<_> = ids.into_iter().collect();
+        let follow = changes(service.log.clone(), service.store.clone(), from, subject);
+        let mut follow = std::pin::pin!(follow);
+        while let Some(changed) = follow.next().await {
+            let Changed { ids, at, caught_up } = changed?;
             if !ids.is_empty() {
-                let changed = queries::get_all(schema, &visible, &filter, &ids).await;
-                for request in changed.map_err(reply::unavailable)? {
+                let requests = queries::get_all(schema, &visible, &filter, &ids).await;
+                for request in requests.map_err(reply::unavailable)? {
                     yield sent(Sent::Request(request));
                 }
             }
-            if let Some(at) = mark && !caught_up {
-                caught_up = true;
-                yield sent(Sent::CaughtUp(CaughtUp { position: Some(at.to_position(&id)) }));
+            if caught_up {
+                let position = Some(at.to_position(&id));
+                yield sent(Sent::CaughtUp(CaughtUp { position }));
             }
+            told.send_replace(at);
         }
     };
+    // Not where the log is: who resumes there would miss what is on its way.
     let beat = move || {
-        let head = Cursor { epoch: log.epoch(), position: log.head(), hash: None };
-        sent(Sent::Heartbeat(Heartbeat { position: Some(head.to_position(log.id())) }))
+        let position = Some(heard.borrow().to_position(&log));
+        sent(Sent::Heartbeat(Heartbeat { position }))
     };
     Ok(outgoing(items, heartbeat, beat, shutdown))
+}
+
+/// The request that a record is about.
+fn subject(record: &Record) -> Result<Option<String>, DecodeError> {
+    let event: Option<RequestEvent> = decode(record)?;
+    Ok(event.map(|event| row::id(&event).to_owned()))
 }
 
 fn sent(item: Sent) -> WatchRequestsResponse {

@@ -1,6 +1,8 @@
 //! What can be asked. Every query takes who may see what, so that no door has
 //! to filter by itself.
 
+use std::collections::BTreeSet;
+
 use prost::Message;
 use samen_log::sql::Arg;
 use samen_log::{Row, Schema, Sql};
@@ -45,7 +47,7 @@ pub async fn get_all(
     schema: &Schema,
     visible: &Visible,
     filter: &RequestFilter,
-    ids: &[String],
+    ids: &BTreeSet<String>,
 ) -> sqlx::Result<Vec<ServiceRequest>> {
     let mut sql = Sql::new(schema, "SELECT body FROM {s}.request WHERE id IN ");
     sql.list(ids.iter().map(String::as_str));

@@ -1,0 +1,162 @@
+//! How fast this machine is.
+//!
+//! - [`place`]: where a measure writes, and how that is removed again;
+//! - [`load`]: clients in a closed loop, and how long each call took;
+//! - [`pgbench`]: PostgreSQL by itself, as the yardstick;
+//! - [`append`]: the log;
+//! - [`file_request`]: a whole command, over a real connection;
+//! - [`rebuild`]: records into a fresh projection store;
+//! - [`table`]: what is printed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use samen_server::telemetry;
+use tokio::time::timeout;
+
+use self::load::{Load, Measured};
+use self::place::{Places, Postgres};
+use self::table::{Measure, Table};
+use crate::services;
+
+mod append;
+mod file_request;
+mod load;
+mod pgbench;
+mod place;
+mod rebuild;
+mod table;
+
+/// How long one measure may take beyond its seconds, for making and removing
+/// what it needs and for what is still on its way.
+const SLACK: Duration = Duration::from_secs(60);
+
+/// Measure this machine
+///
+/// Prints how many commands a second the log and a service take here and how
+/// long each takes, on SQLite, and on PostgreSQL where a server is given. There
+/// the yardstick is pgbench with single-row inserts on the same server in the
+/// same round: figures of a busy machine differ from minute to minute, and
+/// their ratios less.
+///
+/// Clients, servers and (where it runs here) the database share this machine's
+/// cores. Whatever is made in the database or the folder is removed again.
+#[derive(Args)]
+pub struct Bench {
+    /// The PostgreSQL server to measure on [default: only SQLite is measured]
+    #[arg(long, env = "SAMEN_BENCH_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// The program pgbench; skipped where it is not found
+    #[arg(long, default_value = "pgbench", value_name = "PROGRAM")]
+    pgbench: PathBuf,
+    /// Where SQLite files are made [default: the system's temporary folder,
+    /// which may be in memory]
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
+    /// How long each measure lasts
+    #[arg(long, default_value = "5", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Clients that each wait for an answer before they ask again
+    #[arg(long, default_value = "64", value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=512))]
+    clients: u16,
+    /// Connections that the clients of a service share
+    #[arg(long, default_value = "8", value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    connections: u16,
+    /// How often all of it is measured; the middle one of the figures counts
+    #[arg(long, default_value = "3", value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=9))]
+    rounds: u16,
+}
+
+impl Bench {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        // As a service has it: what is logged costs time too.
+        telemetry::init(telemetry::Format::Text);
+        if cfg!(debug_assertions) {
+            eprintln!("This program was built without optimisation: its figures say little.");
+        }
+        let stop = services::shutdown_on_signal()?;
+        let places = Places::open(self.database_url.as_deref(), self.folder.as_deref()).await?;
+        let mut table = Table::default();
+        let measured = tokio::select! {
+            measured = self.rounds(&places, &mut table) => measured,
+            () = stop.cancelled() => Err(anyhow!("interrupted")),
+        };
+        let conditions = self.conditions(&places);
+        places.remove().await?;
+        measured?;
+        print!("{}", table.render(&conditions));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Each round measures everything once, so that what slows the machine
+    /// down for a while slows all of it.
+    async fn rounds(&self, places: &Places, table: &mut Table) -> anyhow::Result<()> {
+        for round in 1..=self.rounds {
+            eprintln!("round {round} of {}", self.rounds);
+            if let Some(postgres) = places.postgres() {
+                self.pgbench(postgres, table).await?;
+            }
+            for place in places.fresh()? {
+                let on = place.database();
+                let append = append::measure(&place, self.load());
+                let append = self.bounded(append).await.context(Measure::Append(on))?;
+                table.add(Measure::Append(on), append);
+                let service = file_request::measure(&place, self.load(), self.connections);
+                let (filed, rebuilt) = self.bounded(service).await.context(Measure::File(on))?;
+                table.add(Measure::File(on), filed);
+                table.add(Measure::Rebuild(on), rebuilt);
+                places.clear(place).await?;
+            }
+            table.end_round();
+        }
+        Ok(())
+    }
+
+    async fn pgbench(&self, postgres: &Postgres, table: &mut Table) -> anyhow::Result<()> {
+        let measure = pgbench::measure(postgres, &self.pgbench, self.load());
+        match self.bounded(measure).await.context(Measure::Pgbench)? {
+            Some(measured) => table.add(Measure::Pgbench, measured),
+            None => eprintln!("{} was not found: no ratios", self.pgbench.display()),
+        }
+        Ok(())
+    }
+
+    fn load(&self) -> Load {
+        Load { clients: self.clients.into(), span: Duration::from_secs(self.seconds) }
+    }
+
+    /// Nothing that hangs may hold an operator up.
+    async fn bounded<T>(
+        &self,
+        measure: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        // A rebuild may take about as long as writing did.
+        let limit = Duration::from_secs(self.seconds) * 3 + SLACK;
+        timeout(limit, measure).await.with_context(|| format!("not done after {limit:?}"))?
+    }
+
+    /// What the figures depend on.
+    fn conditions(&self, places: &Places) -> String {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let postgres = places.postgres().map_or(String::new(), |p| format!(", {}", p.version()));
+        format!(
+            "samen {}, {cores} cores{postgres}, {} clients, {} s each, the middle of {} rounds",
+            env!("CARGO_PKG_VERSION"),
+            self.clients,
+            self.seconds,
+            self.rounds,
+        )
+    }
+}
+
+/// Calls that were not made by clients, such as a rebuild's records.
+fn counted(count: u64, took: Duration) -> Measured {
+    Measured { per_second: count as f64 / took.as_secs_f64(), latency: None }
+}

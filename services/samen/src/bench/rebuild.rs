@@ -1,0 +1,31 @@
+//! Records into a fresh projection store, as a new release does it.
+
+use std::sync::Arc;
+
+use samen_log::{Follow, Log, Store};
+use samen_proto::log::Position;
+use samen_requests::projection::RequestProjection;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::counted;
+use super::load::Measured;
+use super::place::Place;
+
+/// Rebuilds from the log of the service that has just ended. It is opened
+/// again, so that its records come from the database and not from memory.
+pub async fn measure(place: &Place, log: &str, written: u64) -> anyhow::Result<Measured> {
+    let shutdown = CancellationToken::new();
+    let _stop = shutdown.clone().drop_guard();
+    let location = place.location(samen_requests::NAME).await?;
+    let log = Log::open(&location, log, shutdown.clone()).await?;
+    let fresh = place.location("rebuilt").await?;
+    let store = Store::open(&fresh, RequestProjection).await?;
+
+    let all = Position { log: log.id().to_owned(), epoch: log.epoch(), position: written };
+    let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log)];
+    let began = Instant::now();
+    tokio::spawn(store.clone().run(follows, shutdown));
+    store.wait_for(&all).await?;
+    Ok(counted(written, began.elapsed()))
+}
