@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use fantoccini::{Client, ClientBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -24,8 +25,6 @@ pub struct Browser {
 impl Browser {
     /// Starts a browser that asks for pages in this language.
     pub async fn start(language: &str) -> Self {
-        // The driver is reached in plain text; its client asks all the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let port = free_port();
         let mut command = Command::new("chromedriver");
         command.arg(format!("--port={port}"));
@@ -48,8 +47,7 @@ impl Browser {
         let page = eventually(START, "a browser starts", async || {
             let ended = driver.status();
             assert!(ended.is_none(), "chromedriver ended:\n{}", driver.output());
-            ClientBuilder::rustls()
-                .expect("TLS can be set up")
+            ClientBuilder::new(HttpConnector::new())
                 .capabilities(capabilities.as_object().expect("an object").clone())
                 .connect(&format!("http://127.0.0.1:{port}"))
                 .await

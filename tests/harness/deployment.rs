@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -273,6 +274,37 @@ impl Deployment {
     /// The database of services that run apart.
     pub fn database(&self) -> Option<&str> {
         self.database.as_deref()
+    }
+
+    /// Removes every projection store: they are disposable. Only while nothing
+    /// runs.
+    pub async fn forget_projections(&self) {
+        match &self.database {
+            None => {
+                for service in ["participation", "requests", "regional"] {
+                    let folder = std::fs::read_dir(self.path(&format!("data/{service}")));
+                    for entry in folder.expect("its data").flatten() {
+                        if entry.file_name().to_string_lossy().starts_with("projection_") {
+                            std::fs::remove_file(entry.path()).expect("removed");
+                        }
+                    }
+                }
+            }
+            Some(url) => {
+                let mut database = PgConnection::connect(url).await.expect("the database");
+                let names: Vec<(String,)> = sqlx::query_as(
+                    "SELECT nspname FROM pg_namespace WHERE nspname LIKE '%\\_projection\\_%'",
+                )
+                .fetch_all(&mut database)
+                .await
+                .expect("names");
+                assert_eq!(names.len(), 3);
+                for (name,) in names {
+                    let drop = sqlx::AssertSqlSafe(format!("DROP SCHEMA {name} CASCADE"));
+                    sqlx::query(drop).execute(&mut database).await.expect("dropped");
+                }
+            }
+        }
     }
 
     fn pki(&self) -> String {

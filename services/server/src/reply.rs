@@ -137,12 +137,13 @@ impl Check {
         }
     }
 
-    /// A text of so many characters, without control characters other than
-    /// line breaks and tabs.
+    /// A text of so many characters, blank ones at its ends not counting
+    /// towards the least, without control characters other than line breaks
+    /// and tabs.
     pub fn text(&mut self, field: &str, text: &str, length: RangeInclusive<usize>) {
         let (min, max) = (*length.start(), *length.end());
-        let count = text.trim().chars().count();
-        if !length.contains(&count) {
+        let count = text.chars().count();
+        if text.trim().chars().count() < min || count > max {
             self.fail(field, &format!("must have {min} to {max} characters, has {count}"));
         } else if text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
             self.fail(field, "must not contain control characters");

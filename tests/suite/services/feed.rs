@@ -7,13 +7,13 @@ use samen_proto::cloudevents::cloud_event::cloud_event_attribute_value::Attr;
 use samen_proto::regional::subscribe_response::Item;
 use samen_proto::regional::*;
 use samen_proto::requests::{ChangeStatusRequest, RequestFiled, Status};
-use samen_tests::Process;
 use samen_tests::deployment::{Deployment, Partner, Setup};
+use samen_tests::{Process, eventually};
 use tokio::time::timeout;
 use tonic::Code;
 
 use super::in_both_setups;
-use super::shared::{SOON, agree, new_id, refused, report};
+use super::shared::{SOON, agree, all, new_id, refused, report};
 
 const FILED: &str = "samen.requests.v1.RequestFiled";
 const CHANGED: &str = "samen.requests.v1.StatusChanged";
@@ -23,6 +23,7 @@ in_both_setups!(
     a_partner_gets_each_event_once_across_restarts,
     only_what_was_agreed_leaves_and_only_to_whom,
     a_partner_in_another_language_gets_the_same,
+    a_rebuilt_store_gives_the_same_feed,
 );
 
 /// Reads the feed after a position until it is caught up, and at least to
@@ -230,6 +231,42 @@ async fn a_partner_in_another_language_gets_the_same(setup: Setup) {
     let got = second.lines();
     let expected = ids.iter().zip(6..).map(|(id, n)| format!("{n} nl.{FILED} {id}"));
     assert_eq!(got, expected.collect::<Vec<_>>());
+}
+
+async fn a_rebuilt_store_gives_the_same_feed(setup: Setup) {
+    let mut deployment = Deployment::start(setup).await;
+    let partner = deployment.partner("GM0437", "00000001001566575001").await;
+    let mut resident = deployment.requests("r", &["resident"]).await;
+    for n in 0..20 {
+        resident.file_request(report(&n.to_string())).await.expect("filed");
+    }
+    let agreement = agree(&deployment, &partner, &[FILED]).await;
+    let before = read(&deployment, &partner, &agreement, 0, 20).await;
+    let requests = all(&mut deployment.requests("h", &["handler"]).await, Default::default()).await;
+
+    // Everything that can be made again goes, and the exchange with it: it
+    // begins again after the last record, so that the owner has to be asked.
+    deployment.stop().await;
+    deployment.forget_projections().await;
+    if setup == Setup::Separate {
+        let client = deployment.nats().client().await;
+        let exchange = async_nats::jetstream::new(client);
+        let stream = exchange.get_stream("SAMEN_GM0384_REQUESTS").await.expect("a stream");
+        let info = stream.get_info().await.expect("its state");
+        exchange.delete_stream("SAMEN_GM0384_REQUESTS").await.expect("deleted");
+        let first_sequence = Some(info.state.last_sequence + 1);
+        let config = async_nats::jetstream::stream::Config { first_sequence, ..info.config };
+        exchange.create_stream(config).await.expect("made");
+    }
+    deployment.restart().await;
+    let after = read(&deployment, &partner, &agreement, 0, 20).await;
+    assert_eq!(before, after);
+    let mut handler = deployment.requests("h", &["handler"]).await;
+    let rebuilt = eventually(SOON, "requests are there again", async || {
+        let found = all(&mut handler, Default::default()).await;
+        (found.len() == requests.len()).then_some(found)
+    });
+    assert_eq!(rebuilt.await, requests);
 }
 
 fn subject(item: &SubscribeResponse) -> String {

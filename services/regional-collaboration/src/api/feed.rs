@@ -6,6 +6,7 @@
 //! written, nothing is sent.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 use samen_log::{AppendError, Command, CommandError, Expected, Record};
@@ -64,6 +65,9 @@ impl FeedService for Regional {
         }
 
         let service = self.clone();
+        // What a heartbeat says: resuming from there misses nothing.
+        let sent = Arc::new(AtomicU64::new(after));
+        let told = sent.clone();
         let items = async_stream::try_stream! {
             // Seen before the first look, so that no change is missed.
             let mut changed = service.store.watch();
@@ -85,6 +89,7 @@ impl FeedService for Regional {
                     }
                     for (position, record) in page {
                         after = position;
+                        sent.store(position, Ordering::Relaxed);
                         yield service.item(&terms, position, &record);
                     }
                     continue;
@@ -99,8 +104,8 @@ impl FeedService for Regional {
                 }
             }
         };
-        let heartbeat = || SubscribeResponse {
-            position: 0,
+        let heartbeat = move || SubscribeResponse {
+            position: told.load(Ordering::Relaxed),
             item: Some(Item::Heartbeat(FeedHeartbeat { time: Some(to_proto(Timestamp::now())) })),
         };
         let shutdown = self.deployment.shutdown.clone();
