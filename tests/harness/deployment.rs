@@ -25,6 +25,9 @@ const ISSUER: &str = "samen-tests";
 const MUNICIPALITY: &str = "GM0384";
 const OIN: &str = "00000001001566575000";
 
+/// The variable that names where traces go.
+const COLLECTOR: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+
 /// How the suite runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setup {
@@ -40,6 +43,7 @@ pub struct Deployment {
     folder: TempDir,
     ports: Ports,
     area: String,
+    collector: Option<String>,
     database: Option<String>,
     nats: Option<Nats>,
     /// The one process, or participation, requests, regional and dashboard.
@@ -93,6 +97,15 @@ impl Deployment {
 
     /// Starts a suite with other neighbourhoods: a file, or `none`.
     pub async fn start_with_area(setup: Setup, area: &str) -> Self {
+        Self::start_with(setup, area, None).await
+    }
+
+    /// Starts a suite that sends traces to this collector.
+    pub async fn start_traced(setup: Setup, collector: &str) -> Self {
+        Self::start_with(setup, "shipped", Some(collector)).await
+    }
+
+    async fn start_with(setup: Setup, area: &str, collector: Option<&str>) -> Self {
         let ports = Ports {
             participation: free_port(),
             requests: free_port(),
@@ -105,6 +118,7 @@ impl Deployment {
             folder: folder("suite-"),
             ports,
             area: area.to_owned(),
+            collector: collector.map(str::to_owned),
             database: None,
             nats: None,
             processes: Vec::new(),
@@ -326,6 +340,7 @@ impl Deployment {
 
     fn all_in_one(&self) -> Process {
         let mut command = samen(["up", "--heartbeat", "1"]);
+        command.envs(self.collector.iter().map(|url| (COLLECTOR, url)));
         command.env("SAMEN_DATA", self.path("data")).env("SAMEN_AREA", &self.area);
         for (variable, port) in [
             ("SAMEN_PARTICIPATION_LISTEN", self.ports.participation),
@@ -341,6 +356,7 @@ impl Deployment {
 
     fn serve(&self, service: &str, port: u16) -> Process {
         let mut command = samen(["serve", service]);
+        command.envs(self.collector.iter().map(|url| (COLLECTOR, url)));
         for (variable, value) in self.environment(port) {
             command.env(variable, value);
         }

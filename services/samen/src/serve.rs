@@ -200,6 +200,7 @@ impl Serve {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.service {
             Service::Participation { own, stores } => {
+                let _telemetry = telemetry::init(samen_participation::NAME, own.log_format);
                 let (deployment, port) = own.open().await?;
                 let bound = grpc::bind(own.listen).await?;
                 let location = stores.location(samen_participation::NAME).await?;
@@ -211,6 +212,7 @@ impl Serve {
                 grpc::serve(bound, service.routes(), services, port, &deployment).await?;
             }
             Service::ServiceRequests { own, stores } => {
+                let _telemetry = telemetry::init(samen_requests::NAME, own.log_format);
                 let (deployment, port) = own.open().await?;
                 let bound = grpc::bind(own.listen).await?;
                 let location = stores.location(samen_requests::NAME).await?;
@@ -225,7 +227,7 @@ impl Serve {
                 regional(own, stores, partners).await?;
             }
             Service::Dashboard { listen, requests_url, roots, insecure_cookies, log_format } => {
-                telemetry::init(log_format);
+                let _telemetry = telemetry::init("dashboard", log_format);
                 let roots =
                     roots.as_deref().map(|p| services::read("SAMEN_ROOTS", p)).transpose()?;
                 let requests = services::channel("SAMEN_REQUESTS_URL", &requests_url, roots)?;
@@ -245,6 +247,7 @@ impl Serve {
 }
 
 async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Result<()> {
+    let _telemetry = telemetry::init(samen_regional::NAME, own.log_format);
     let (deployment, port) = own.open().await?;
     let partner = Port {
         tls: Some((
@@ -289,7 +292,6 @@ async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Resul
 
 impl Own {
     async fn open(&self) -> anyhow::Result<(Deployment, Port)> {
-        telemetry::init(self.log_format);
         let master = MasterKey::load(&self.master_key).map_err(wrong("SAMEN_MASTER_KEY"))?;
         if master.is_trial() {
             let reason = format!(

@@ -99,7 +99,7 @@ impl Default for Up {
 
 impl Up {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        telemetry::init(self.log_format);
+        let _telemetry = telemetry::init("all-in-one", self.log_format);
         let area = services::area(&self.area, &self.municipality)?;
         let data = Data::open(&self.data)?;
         let fresh = !data.paths().master_key().exists();

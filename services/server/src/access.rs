@@ -16,10 +16,11 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tower::{Layer, Service};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::identity::{Caller, Certificate, IdentityError, Verifier, role_name};
 use crate::reply::{DOMAIN, status};
+use crate::telemetry;
 
 /// Services of the gRPC project itself that anybody may call.
 const OPEN: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/"];
@@ -67,7 +68,15 @@ where
         let ready = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, ready);
         let verifier = self.verifier.clone();
-        let span = tracing::debug_span!("call", path = request.uri().path());
+        let path = request.uri().path();
+        let span = tracing::info_span!(
+            "call",
+            otel.name = path,
+            otel.kind = "server",
+            rpc.system = "grpc",
+            rpc.grpc.status_code = tracing::field::Empty,
+        );
+        telemetry::continue_trace(&span, request.headers());
         Box::pin(
             async move {
                 let path = request.uri().path();
@@ -75,10 +84,19 @@ where
                     let headers = request.headers();
                     match admit(&verifier, path, headers, request.extensions()).await {
                         Ok(caller) => drop(request.extensions_mut().insert(caller)),
-                        Err(refusal) => return Ok(refusal.into_http()),
+                        Err(refusal) => {
+                            Span::current()
+                                .record("rpc.grpc.status_code", refusal.code() as i32);
+                            return Ok(refusal.into_http());
+                        }
                     }
                 }
-                inner.call(request).await
+                let response = inner.call(request).await?;
+                // A stream, or an answer, that goes well says so at its end.
+                let refusal = Status::from_header_map(response.headers());
+                let code = refusal.map_or(Code::Ok, |refusal| refusal.code());
+                Span::current().record("rpc.grpc.status_code", code as i32);
+                Ok(response)
             }
             .instrument(span),
         )

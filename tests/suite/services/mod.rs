@@ -8,6 +8,7 @@ mod operations;
 mod participation;
 mod requests;
 mod shared;
+mod traces;
 
 /// Makes a test for each set-up of an async function that takes one.
 macro_rules! in_both_setups {

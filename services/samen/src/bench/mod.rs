@@ -34,17 +34,19 @@ mod table;
 /// what it needs and for what is still on its way.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// Measure this machine
-///
-/// Prints how many commands a second the log and a service take here and how
-/// long each takes, on SQLite, and on PostgreSQL where a server is given. There
-/// the yardstick is pgbench with single-row inserts on the same server in the
-/// same round: figures of a busy machine differ from minute to minute, and
-/// their ratios less.
-///
-/// Clients, servers and (where it runs here) the database share this machine's
-/// cores. Whatever is made in the database or the folder is removed again.
+/// What the figures are, for whoever reads the help.
+const NOTES: &str = "\
+Prints how many commands a second the log and a service take here and how long each takes, on \
+SQLite, and on PostgreSQL where a server is given. There the yardstick is pgbench with single-row \
+inserts on the same server in the same round: figures of a busy machine differ from minute to \
+minute, their ratios less.
+
+Clients, servers and (where it runs here) the database share this machine's cores. Whatever is \
+made in the database or the folder is removed again.";
+
+/// Measure this machine.
 #[derive(Args)]
+#[command(after_help = NOTES)]
 pub struct Bench {
     /// The PostgreSQL server to measure on [default: only SQLite is measured]
     #[arg(long, env = "SAMEN_BENCH_DATABASE_URL", value_name = "URL", hide_env_values = true)]
@@ -77,7 +79,7 @@ pub struct Bench {
 impl Bench {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         // As a service has it: what is logged costs time too.
-        telemetry::init(telemetry::Format::Text);
+        let _telemetry = telemetry::init("bench", telemetry::Format::Text);
         if cfg!(debug_assertions) {
             eprintln!("This program was built without optimisation: its figures say little.");
         }

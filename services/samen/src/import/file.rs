@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use anyhow::Context;
-use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
+use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord, Terminator};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use samen_proto::requests::Channel;
@@ -35,6 +35,8 @@ pub enum Entry {
 pub struct Rows<R> {
     reader: Reader<R>,
     mapping: Mapping,
+    /// Cells of the first line.
+    width: usize,
     /// Used again for each row.
     record: StringRecord,
 }
@@ -43,8 +45,16 @@ impl<R: Read> Rows<R> {
     /// Reads the first line, and finds the columns in it. A byte-order mark is
     /// skipped by the reader.
     pub fn new(from: R, names: &Names, format: Format) -> anyhow::Result<Self> {
-        let mut reader = ReaderBuilder::new().delimiter(format.delimiter).from_reader(from);
+        let mut reader = ReaderBuilder::new()
+            .delimiter(format.delimiter)
+            // With its own notion of a line's end the reader's line numbers are
+            // one less in files from Windows. The `\r` goes with the blanks
+            // around a cell.
+            .terminator(Terminator::Any(b'\n'))
+            .flexible(true)
+            .from_reader(from);
         let header = reader.headers().context("the file's first line")?;
+        let width = header.len();
         let mapping = Mapping {
             columns: names.find(header)?,
             source: format.source,
@@ -52,7 +62,7 @@ impl<R: Read> Rows<R> {
             zone: format.zone,
             now: Timestamp::now(),
         };
-        Ok(Rows { reader, mapping, record: StringRecord::new() })
+        Ok(Rows { reader, mapping, width, record: StringRecord::new() })
     }
 
     /// Bytes of the file that were read.
@@ -60,12 +70,15 @@ impl<R: Read> Rows<R> {
         self.reader.position().byte()
     }
 
-    fn entry(&self) -> Entry {
+    fn entry(&self, line: u64) -> Entry {
         let row = &self.record;
+        if row.len() != self.width {
+            let reason = format!("has {} cells where the first line has {}", row.len(), self.width);
+            return self.malformed(line, &reason);
+        }
         if !self.mapping.wants(row) {
             return Entry::LeftOut;
         }
-        let line = row.position().map_or(0, csv::Position::line);
         match self.mapping.map(row) {
             Ok(mapped) => Entry::Row { line, mapped },
             Err(fault) => Entry::Refused(Refused {
@@ -75,40 +88,41 @@ impl<R: Read> Rows<R> {
             }),
         }
     }
+
+    /// A record that is not CSV like the others.
+    fn malformed(&self, line: u64, reason: &str) -> Entry {
+        let last = self.reader.position().line() - 1;
+        // An opening quote without its end takes what follows it along.
+        let reason = if last > line {
+            format!("{reason}; it runs to line {last}: is a quote missing?")
+        } else {
+            reason.to_owned()
+        };
+        Entry::Refused(Refused { line, number: String::new(), reason })
+    }
 }
 
 impl<R: Read> Iterator for Rows<R> {
     type Item = anyhow::Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let before = self.reader.position().line();
-        match self.reader.read_record(&mut self.record) {
-            Ok(false) => None,
-            Ok(true) => Some(Ok(self.entry())),
-            Err(error) if error.is_io_error() => Some(Err(error.into())),
-            Err(error) => {
-                let reason = malformed(&error, before, self.reader.position().line());
-                let line = error.position().map_or(before, csv::Position::line);
-                Some(Ok(Entry::Refused(Refused { line, number: String::new(), reason })))
+        loop {
+            let line = self.reader.position().line();
+            match self.reader.read_record(&mut self.record) {
+                Ok(false) => return None,
+                // An empty line, of a file from Windows.
+                Ok(true) if self.record.len() == 1 && self.record[0].trim().is_empty() => {}
+                Ok(true) => return Some(Ok(self.entry(line))),
+                Err(error) if error.is_io_error() => return Some(Err(error.into())),
+                Err(error) => {
+                    let reason = match error.kind() {
+                        ErrorKind::Utf8 { .. } => "is not UTF-8".to_owned(),
+                        _ => error.to_string(),
+                    };
+                    return Some(Ok(self.malformed(line, &reason)));
+                }
             }
         }
-    }
-}
-
-/// What is wrong with a record, between these lines, that is not CSV.
-fn malformed(error: &csv::Error, from: u64, to: u64) -> String {
-    let reason = match error.kind() {
-        ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("has {len} fields where the first line has {expected_len}")
-        }
-        ErrorKind::Utf8 { .. } => "is not UTF-8".to_owned(),
-        _ => error.to_string(),
-    };
-    // An opening quote without its end takes what follows it along.
-    if to > from + 1 {
-        format!("{reason}; it runs to line {}: is a quote missing?", to - 1)
-    } else {
-        reason
     }
 }
 

@@ -121,7 +121,7 @@ impl Report {
         println!("refused      {}", self.refused);
         if self.fell_back > 0 {
             println!(
-                "channel      {} rows did not say theirs in a known word: taken as {}",
+                "channel      {} rows name none that is known: taken as {}",
                 self.fell_back,
                 channel::name(default)
             );

@@ -26,7 +26,7 @@ use crate::services;
 /// The exit code when all was read and some rows were refused.
 const SOME_REFUSED: u8 = 3;
 /// What to do after a run that did not get to the end.
-const AGAIN: &str = "run the same command again: it goes on, and records nothing twice";
+const AGAIN: &str = "Run it again: it goes on where it was, and records nothing twice.";
 
 /// Bring in service requests of the past from a CSV file
 ///
@@ -44,7 +44,6 @@ const AGAIN: &str = "run the same command again: it goes on, and records nothing
 /// Ends with exit code 0 when every row went through, 3 when some were refused,
 /// 1 when the run did not get to the end, 2 for a mistake in a flag.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub struct Requests {
     /// The file: CSV in UTF-8, with the columns' names in its first line
     file: PathBuf,
@@ -115,7 +114,7 @@ impl Requests {
         let ran = self.send_all(rows, sender, &mut report, &bar).await;
         bar.finish_and_clear();
         report.finish(self.channel)?;
-        ran.context(AGAIN)?;
+        ran.map_err(|error| anyhow!("{error:#}. {AGAIN}"))?;
         Ok(if report.has_refused() { ExitCode::from(SOME_REFUSED) } else { ExitCode::SUCCESS })
     }
 

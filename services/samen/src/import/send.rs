@@ -74,14 +74,16 @@ impl Sender {
             match judge(&status) {
                 Verdict::Refuse => return Ok(Answer::Refused(status.message().to_owned())),
                 Verdict::End => return Err(said(&status)),
-                Verdict::Retry if began.elapsed() + rest > self.retry_for => {
-                    let tried = began.elapsed().as_secs();
-                    return Err(said(&status)).with_context(|| format!("gave up after {tried} s"));
-                }
                 Verdict::Retry => {
+                    let left = self.retry_for.saturating_sub(began.elapsed());
+                    if left.is_zero() {
+                        let tried = self.retry_for.as_secs();
+                        return Err(said(&status))
+                            .with_context(|| format!("gave up after {tried} s"));
+                    }
                     // Rows that were refused together must not come back
                     // together.
-                    sleep(rest.mul_f64(rand::random_range(0.5..1.0))).await;
+                    sleep(rest.mul_f64(rand::random_range(0.5..1.0)).min(left)).await;
                     rest = (rest * 2).min(longest);
                 }
             }

@@ -94,8 +94,13 @@ fn quoted_and_empty_cells() {
 
 #[test]
 fn a_byte_order_mark_semicolons_and_decimal_commas() {
-    let text = "\u{feff}id;category;created_at;lat;lon\r\n1;Afval;30-4-2025 11:56;52,34;4,96\r\n";
+    let text = "\u{feff}id;category;lat;lon;created_at\r\n\
+                1;Afval;52,34;4,96;30-4-2025 11:56\r\n\
+                2;Afval;;;soon\r\n\
+                \r\n";
     let rows = read_with(text.as_bytes(), b';', &[]).unwrap();
+    assert_eq!(rows.len(), 2);
+    assert_eq!(refusal(&rows[1]), (3, "created_at is not a time: soon"));
     let message = message(&rows[0]);
     assert_eq!(message.source_number, "1");
     assert_eq!(message.location, Some(Location { latitude: 52.34, longitude: 4.96 }));
@@ -166,8 +171,8 @@ fn after_a_malformed_record_the_file_goes_on() {
         b"id,category,created_at\n1,a,2025-04-30,too,many\n2,\"a,2025-04-30\n3,b,".to_vec();
     text.extend(b"2025-04-30\n\",c,d\n4,\xff,2025-04-30\n5,d,2025-04-30\n");
     let rows = read_with(&text, b',', &[]).unwrap();
-    assert_eq!(refusal(&rows[0]), (2, "has 5 fields where the first line has 3"));
-    let quote = "has 4 fields where the first line has 3; it runs to line 5: is a quote missing?";
+    assert_eq!(refusal(&rows[0]), (2, "has 5 cells where the first line has 3"));
+    let quote = "has 4 cells where the first line has 3; it runs to line 5: is a quote missing?";
     assert_eq!(refusal(&rows[1]), (3, quote));
     assert_eq!(refusal(&rows[2]), (6, "is not UTF-8"));
     assert_eq!(message(&rows[3]).source_number, "5");
