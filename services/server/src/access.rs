@@ -85,8 +85,7 @@ where
                     match admit(&verifier, path, headers, request.extensions()).await {
                         Ok(caller) => drop(request.extensions_mut().insert(caller)),
                         Err(refusal) => {
-                            Span::current()
-                                .record("rpc.grpc.status_code", refusal.code() as i32);
+                            Span::current().record("rpc.grpc.status_code", refusal.code() as i32);
                             return Ok(refusal.into_http());
                         }
                     }

@@ -28,7 +28,7 @@ in_both_setups!(
 
 /// Reads the feed after a position until it is caught up, and at least to
 /// `until`.
-async fn read(
+pub async fn read(
     deployment: &Deployment,
     partner: &Partner,
     agreement: &str,

@@ -4,6 +4,7 @@
 
 mod dashboard;
 mod feed;
+mod import;
 mod operations;
 mod participation;
 mod requests;
