@@ -121,6 +121,7 @@ async fn admit(
                 id: certificate.oin.clone(),
                 roles: vec![Role::Partner],
                 certificate: Some(certificate),
+                expires: None,
             }),
             None if roles == [Role::Partner] => {
                 return Err(unauthenticated("this needs a client certificate that we know"));

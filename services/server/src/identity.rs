@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jiff::Timestamp;
-use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use moka::sync::Cache;
 use rcgen::{KeyPair, PKCS_ED25519};
@@ -32,6 +32,9 @@ const INTERNAL_TTL: Duration = Duration::from_secs(300);
 const CACHED_TOKENS: u64 = 10_000;
 /// How often an unknown key id may make us ask the issuer again.
 const REFRESH: Duration = Duration::from_secs(10);
+/// How long keys and checked tokens are trusted before they are looked at
+/// anew: what a withdrawn key is worth at most.
+const MAX_AGE: Duration = Duration::from_secs(600);
 /// How long the issuer may take to answer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest key set that is read.
@@ -46,6 +49,9 @@ pub struct Caller {
     pub roles: Vec<Role>,
     /// The client certificate by which a partner is known.
     pub certificate: Option<Certificate>,
+    /// When the token ends, in seconds since 1970; a certificate is looked at
+    /// anew by those who care.
+    pub expires: Option<i64>,
 }
 
 /// What is known from a client certificate whose chain was verified.
@@ -62,7 +68,10 @@ pub struct Certificate {
 struct Claims {
     iss: String,
     sub: String,
-    aud: String,
+    /// Written as one name; read by the validation, which also takes a list
+    /// (RFC 7519, 4.1.3).
+    #[serde(skip_deserializing)]
+    aud: &'static str,
     exp: i64,
     #[serde(default)]
     roles: Vec<String>,
@@ -87,7 +96,7 @@ pub struct Verifier {
     fetched: tokio::sync::Mutex<Option<Instant>>,
     internal: InternalTokens,
     pseudonyms: Pseudonyms,
-    verified: Cache<[u8; 32], (Arc<Caller>, i64)>,
+    verified: Cache<[u8; 32], Arc<Caller>>,
 }
 
 /// Why a token is not accepted. The caller is told no more than this.
@@ -131,8 +140,7 @@ impl Caller {
         self.roles.contains(&role)
     }
 
-    /// Whether the caller works for the municipality in any of these roles,
-    /// rather than being a resident who sees their own.
+    /// Whether the caller has at least one of these roles.
     pub fn has_any(&self, roles: &[Role]) -> bool {
         roles.iter().any(|role| self.has(*role))
     }
@@ -170,10 +178,10 @@ impl Verifier {
             source,
             allow_trial,
             keys: RwLock::new(JwkSet { keys: Vec::new() }),
-            fetched: tokio::sync::Mutex::default(),
+            fetched: tokio::sync::Mutex::new(Some(Instant::now())),
             internal: InternalTokens::new(master),
             pseudonyms: Pseudonyms::new(master),
-            verified: Cache::new(CACHED_TOKENS),
+            verified: Cache::builder().max_capacity(CACHED_TOKENS).time_to_live(MAX_AGE).build(),
         };
         verifier.fetch().await?;
         Ok(verifier)
@@ -183,11 +191,12 @@ impl Verifier {
     pub async fn verify(&self, token: &str) -> Result<Arc<Caller>, IdentityError> {
         let digest: [u8; 32] = Sha256::digest(token).into();
         let now = Timestamp::now().as_second();
-        if let Some((caller, until)) = self.verified.get(&digest) {
-            return if now < until { Ok(caller) } else { Err(IdentityError::Token) };
+        if let Some(caller) = self.verified.get(&digest) {
+            let holds = caller.expires.is_some_and(|until| now < until);
+            return if holds { Ok(caller) } else { Err(IdentityError::Token) };
         }
         let header = jsonwebtoken::decode_header(token).map_err(|_| IdentityError::Token)?;
-        let (caller, until) = match header.kid {
+        let caller = match header.kid {
             None => self.internal.verify(token)?,
             Some(key_id) => {
                 let key = self.key(&key_id).await?;
@@ -195,37 +204,31 @@ impl Verifier {
             }
         };
         let caller = Arc::new(caller);
-        self.verified.insert(digest, (caller.clone(), until));
+        self.verified.insert(digest, caller.clone());
         Ok(caller)
     }
 
-    fn decode(&self, token: &str, jwk: &Jwk) -> Result<(Caller, i64), IdentityError> {
+    fn decode(&self, token: &str, jwk: &Jwk) -> Result<Caller, IdentityError> {
         let key = DecodingKey::from_jwk(jwk).map_err(|_| IdentityError::Token)?;
-        // The algorithm is the key's, never the token's to choose.
-        let algorithm = jwk
-            .common
-            .key_algorithm
-            .and_then(|a| a.to_string().parse::<Algorithm>().ok())
-            .ok_or(IdentityError::Token)?;
+        let algorithm = algorithm(jwk).ok_or(IdentityError::Token)?;
         let claims = decode(token, &key, algorithm, &self.issuer)?;
-        let caller = Caller {
+        Ok(Caller {
             id: self.pseudonyms.of(&claims.iss, &claims.sub),
             roles: claims.roles.iter().filter_map(|name| role_of(name)).collect(),
             certificate: None,
-        };
-        Ok((caller, claims.exp))
+            expires: Some(claims.exp),
+        })
     }
 
     async fn key(&self, key_id: &str) -> Result<Jwk, IdentityError> {
-        if let Some(key) = self.known(key_id) {
-            return Ok(key);
-        }
+        let known = self.known(key_id);
         let mut fetched = self.fetched.lock().await;
-        if fetched.is_none_or(|at| at.elapsed() > REFRESH) {
+        let due = if known.is_some() { MAX_AGE } else { REFRESH };
+        if fetched.is_none_or(|at| at.elapsed() > due) {
             *fetched = Some(Instant::now());
             if let Err(error) = self.fetch().await {
                 tracing::error!(%error, "the issuer's keys cannot be had");
-                return Err(IdentityError::Keys);
+                return known.ok_or(IdentityError::Keys);
             }
         }
         self.known(key_id).ok_or(IdentityError::Token)
@@ -257,6 +260,24 @@ impl Verifier {
         }
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
+    }
+}
+
+/// The algorithm of a key: what it says, or else what its type means. Never
+/// the token's to choose.
+fn algorithm(jwk: &Jwk) -> Option<Algorithm> {
+    if let Some(said) = jwk.common.key_algorithm {
+        return said.to_string().parse().ok();
+    }
+    match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => Some(Algorithm::RS256),
+        AlgorithmParameters::EllipticCurve(key) => match key.curve {
+            EllipticCurve::P256 => Some(Algorithm::ES256),
+            EllipticCurve::P384 => Some(Algorithm::ES384),
+            _ => None,
+        },
+        AlgorithmParameters::OctetKeyPair(_) => Some(Algorithm::EdDSA),
+        _ => None,
     }
 }
 
@@ -304,17 +325,21 @@ impl InternalTokens {
         let claims = Claims {
             iss: INTERNAL.to_owned(),
             sub: service.to_owned(),
-            aud: AUDIENCE.to_owned(),
+            aud: AUDIENCE,
             exp: Timestamp::now().as_second() + INTERNAL_TTL.as_secs() as i64,
             roles: vec![role_name(Role::Service)],
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
     }
 
-    fn verify(&self, token: &str) -> Result<(Caller, i64), IdentityError> {
+    fn verify(&self, token: &str) -> Result<Caller, IdentityError> {
         let claims = decode(token, &self.decoding, Algorithm::HS256, INTERNAL)?;
-        let caller = Caller { id: claims.sub, roles: vec![Role::Service], certificate: None };
-        Ok((caller, claims.exp))
+        Ok(Caller {
+            id: claims.sub,
+            roles: vec![Role::Service],
+            certificate: None,
+            expires: Some(claims.exp),
+        })
     }
 }
 
@@ -367,7 +392,7 @@ impl Issuer {
         let claims = Claims {
             iss: self.name.clone(),
             sub: subject.to_owned(),
-            aud: AUDIENCE.to_owned(),
+            aud: AUDIENCE,
             exp: Timestamp::now().as_second() + ttl.as_secs() as i64,
             roles: roles.iter().map(|role| role_name(*role)).collect(),
         };
