@@ -2,8 +2,8 @@
 """A partner municipality's consumer, written from the contract alone.
 
 Follows one agreement's feed, prints a line for each event, checks that
-positions have no gap, and keeps the last position in a file, so that it goes
-on there when it is started again.
+positions have no gap, and keeps the last position (with its epoch) in a file,
+so that it goes on there when it is started again.
 """
 
 import argparse
@@ -53,12 +53,14 @@ def main():
         arguments.key.read_bytes(),
         arguments.certificate.read_bytes(),
     )
-    position = 0
+    position, epoch = 0, 0
     if arguments.checkpoint.exists():
-        position = int(arguments.checkpoint.read_text())
+        position, epoch = map(int, arguments.checkpoint.read_text().split())
     with grpc.secure_channel(arguments.address, credentials) as channel:
         feed = feed_pb2_grpc.FeedServiceStub(channel)
-        request = feed_pb2.SubscribeRequest(agreement_id=arguments.agreement, after=position)
+        request = feed_pb2.SubscribeRequest(
+            agreement_id=arguments.agreement, after=position, epoch=epoch
+        )
         for item in feed.Subscribe(request):
             kind = item.WhichOneof("item")
             if kind == "caught_up":
@@ -66,11 +68,11 @@ def main():
             elif kind in ("event", "tombstone"):
                 if item.position != position + 1:
                     sys.exit(f"a gap: {item.position} after {position}")
-                position = item.position
+                position, epoch = item.position, item.epoch
                 if kind == "event":
                     show(item, events_pb2)
                 # Only after the event was dealt with.
-                arguments.checkpoint.write_text(str(position))
+                arguments.checkpoint.write_text(f"{position} {epoch}")
             if arguments.until and position >= arguments.until:
                 return
 

@@ -25,6 +25,11 @@ pub(crate) const QUEUE: usize = 4_096;
 const MAX_BATCH: usize = 512;
 /// Bytes of events in one transaction (the one that crosses it is still in).
 const MAX_BATCH_BYTES: usize = 4 << 20;
+/// How often other processes are told at most.
+const NOTIFY_EVERY: std::time::Duration = std::time::Duration::from_millis(5);
+/// How long a batch may take. Whether it was committed is then not known, and
+/// who asks again with the same id learns it.
+const COMMIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 /// The largest event: well under what NATS and gRPC carry by default.
 pub const MAX_EVENT_BYTES: usize = 256 << 10;
 /// Events of one command.
@@ -216,7 +221,7 @@ pub(crate) async fn run(
     tail: Arc<Tail>,
     mut jobs: mpsc::Receiver<Job>,
 ) {
-    let grew = watch::Sender::new(());
+    let grew = watch::Sender::new(0);
     if let Db::Postgres(pool) = &schema.db {
         tokio::spawn(notify(pool.clone(), channel(&schema), grew.subscribe()));
     }
@@ -230,10 +235,14 @@ pub(crate) async fn run(
         }
         let (appends, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| (job.append, job.reply)).unzip();
-        match commit(&schema, &appends).await {
+        // A server that fell silent is told from one that is slow.
+        let committed = tokio::time::timeout(COMMIT_TIMEOUT, commit(&schema, &appends)).await;
+        match committed.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)) {
             Ok((results, records)) => {
                 tail.push(&records);
-                grew.send_replace(());
+                if let Some(last) = records.last() {
+                    grew.send_replace(last.position);
+                }
                 for (reply, result) in replies.into_iter().zip(results) {
                     // Nobody may be waiting any more: what was written stays.
                     let _ = reply.send(result);
@@ -371,9 +380,12 @@ impl Asked {
 /// Tells other processes that the log grew: after the commit, outside its
 /// transaction (NOTIFY inside one takes a lock on the whole server), and once
 /// for all that was committed meanwhile.
-async fn notify(pool: sqlx::PgPool, channel: String, mut grew: watch::Receiver<()>) {
+async fn notify(pool: sqlx::PgPool, channel: String, mut grew: watch::Receiver<u64>) {
     while grew.changed().await.is_ok() {
-        let notified = sqlx::query("SELECT pg_notify($1, '')").bind(&channel).execute(&pool).await;
+        let head = grew.borrow_and_update().to_string();
+        let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(&channel).bind(head);
+        let notified = notify.execute(&pool).await;
+        tokio::time::sleep(NOTIFY_EVERY).await;
         if let Err(error) = notified {
             tracing::warn!(%error, "other processes were not notified; they look by themselves");
         }

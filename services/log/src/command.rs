@@ -14,8 +14,9 @@ use prost::{DecodeError, Name};
 use sha2::{Digest, Sha256};
 
 use crate::append::{Append, AppendError, Appended, CommandId, Expected, NewEvent, NewKey};
+use crate::follow::PAGE;
 use crate::log::Log;
-use crate::record::{Position, Record};
+use crate::record::{Position, Record, position};
 use crate::seal::{DataKey, Keyring, SealError};
 
 /// States kept in memory, for each kind of aggregate.
@@ -194,7 +195,12 @@ impl<A: Aggregate> Aggregates<A> {
                     undecided.map_err(CommandError::Rejected)?;
                     let id = stream.split_once('/').map_or("", |(_, id)| id).to_owned();
                     let head = self.log.head();
-                    return Ok(self.outcome(id, head, head, loaded.version));
+                    return Ok(Outcome {
+                        id,
+                        first: head,
+                        position: self.now_at(head),
+                        version: loaded.version,
+                    });
                 }
             };
             let mut expect = vec![Expected { stream: stream.clone(), version: loaded.version }];
@@ -227,7 +233,8 @@ impl<A: Aggregate> Aggregates<A> {
                     let version = loaded.version + decision.events.len() as u64;
                     let id = stream.split_once('/').map_or("", |(_, id)| id).to_owned();
                     self.cache.insert(stream, Arc::new(Loaded { state, version }));
-                    return Ok(self.outcome(id, appended.first, appended.last, version));
+                    let last = self.now_at(appended.last);
+                    return Ok(Outcome { id, first: appended.first, position: last, version });
                 }
                 // What else was relied upon is the caller's to look at again.
                 Err(AppendError::Conflict { stream: moved, .. }) if moved == stream => {
@@ -246,20 +253,27 @@ impl<A: Aggregate> Aggregates<A> {
         stream: &str,
         known: Arc<Loaded<A>>,
     ) -> Result<Arc<Loaded<A>>, CommandError<R>> {
-        let records = self.log.read_stream(stream, known.version).await?;
-        if records.is_empty() {
-            return Ok(known);
+        let mut known = known;
+        loop {
+            let records = self.log.read_stream(stream, known.version, PAGE).await?;
+            let more = records.len() == PAGE;
+            if records.is_empty() {
+                return Ok(known);
+            }
+            let mut loaded = Arc::unwrap_or_clone(known);
+            for record in records {
+                let event = decode::<A::Event>(&record).map_err(|_| unreadable(&record))?;
+                let event = event.ok_or_else(|| unreadable(&record))?;
+                loaded.state = loaded.state.evolve(&event);
+                loaded.version = record.version;
+            }
+            known = Arc::new(loaded);
+            // Page by page, so that a call that gives up has not read in vain.
+            self.cache.insert(stream.to_owned(), known.clone());
+            if !more {
+                return Ok(known);
+            }
         }
-        let mut loaded = Arc::unwrap_or_clone(known);
-        for record in records {
-            let event = decode::<A::Event>(&record).map_err(|_| unreadable(&record))?;
-            let event = event.ok_or_else(|| unreadable(&record))?;
-            loaded.state = loaded.state.evolve(&event);
-            loaded.version = record.version;
-        }
-        let loaded = Arc::new(loaded);
-        self.cache.insert(stream.to_owned(), loaded.clone());
-        Ok(loaded)
     }
 
     async fn identify<R>(&self, command: &Command) -> Result<CommandId, CommandError<R>> {
@@ -300,13 +314,14 @@ impl<A: Aggregate> Aggregates<A> {
             Some((id, record.version))
         });
         let (id, version) = own.unwrap_or_default();
-        Ok(self.outcome(id.to_owned(), appended.first, appended.last, version))
+        // In the epoch in which it was accepted, which may be an earlier one.
+        let last = records.last().map_or_else(|| self.now_at(appended.last), |r| position(r));
+        Ok(Outcome { id: id.to_owned(), first: appended.first, position: last, version })
     }
 
-    fn outcome(&self, id: String, first: u64, last: u64, version: u64) -> Outcome {
-        let position =
-            Position { log: self.log.id().to_owned(), epoch: self.log.epoch(), position: last };
-        Outcome { id, first, position, version }
+    /// A position of this moment's epoch.
+    fn now_at(&self, position: u64) -> Position {
+        Position { log: self.log.id().to_owned(), epoch: self.log.epoch(), position }
     }
 }
 

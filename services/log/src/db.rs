@@ -10,14 +10,28 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{AssertSqlSafe, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 /// How long a caller waits for a free connection before it is told.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a PostgreSQL connection may have been idle before it is asked
+/// whether it still is one. Asking before each use would double the round
+/// trips; never asking would fail the first query after the server's restart.
+const PING_AFTER: Duration = Duration::from_millis(500);
 /// How long an SQLite connection waits for the one that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// SQLite readers per file; more than cores is of no use.
 const SQLITE_CONNECTIONS: u32 = 4;
+/// How a PostgreSQL session behaves when the other side falls silent. A host
+/// that dies while it holds the log's lock must not stop the others for the
+/// hours that TCP would wait.
+const SESSION: [(&str, &str); 5] = [
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("lock_timeout", "10s"),
+    ("tcp_keepalives_idle", "5"),
+    ("tcp_keepalives_interval", "2"),
+    ("tcp_keepalives_count", "3"),
+];
 /// PostgreSQL connections per pool, unless configured otherwise.
 pub const POSTGRES_CONNECTIONS: u32 = 8;
 
@@ -104,14 +118,10 @@ pub struct Schema {
 impl Location {
     /// Connects to PostgreSQL. Stores get names that begin with `prefix`.
     pub async fn postgres(url: &str, prefix: &str, connections: u32) -> sqlx::Result<Self> {
-        let options = PgConnectOptions::from_str(url)?.application_name(&format!("samen-{prefix}"));
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            // A ping before each use would double the round trips of a query.
-            .test_before_acquire(false)
-            .connect_with(options)
-            .await?;
+        let options = PgConnectOptions::from_str(url)?
+            .application_name(&format!("samen-{prefix}"))
+            .options(SESSION);
+        let pool = postgres_pool().max_connections(connections).connect_with(options).await?;
         Ok(Location::Postgres { pool, prefix: prefix.to_owned() })
     }
 
@@ -196,7 +206,42 @@ impl Schema {
         &self.name
     }
 
+    /// The same schema on one connection of its own, for who must never wait
+    /// behind others' reads.
+    pub(crate) fn dedicated(&self) -> Schema {
+        let db = match &self.db {
+            Db::Postgres(pool) => Db::Postgres(
+                postgres_pool().max_connections(1).connect_lazy_with(
+                    // Always the same statements, with arrays of any length:
+                    // planning them anew each time costs more than running.
+                    pool.connect_options()
+                        .as_ref()
+                        .clone()
+                        .options([("plan_cache_mode", "force_generic_plan")]),
+                ),
+            ),
+            Db::Sqlite(pool) => Db::Sqlite(
+                SqlitePoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(ACQUIRE_TIMEOUT)
+                    .test_before_acquire(false)
+                    .connect_lazy_with(pool.connect_options().as_ref().clone()),
+            ),
+        };
+        Schema { db, ..self.clone() }
+    }
+
+    /// Drops everything in it, where it exists, and makes it anew: all or
+    /// nothing, and one process at a time.
+    pub(crate) async fn recreate(&self, tables: &str) -> sqlx::Result<()> {
+        self.make(tables, true).await
+    }
+
     async fn create(&self, tables: &str) -> sqlx::Result<()> {
+        self.make(tables, false).await
+    }
+
+    async fn make(&self, tables: &str, anew: bool) -> sqlx::Result<()> {
         let key = match &self.db {
             Db::Postgres(_) => "bigint PRIMARY KEY",
             // Only this spelling makes the key the row's own place in the file.
@@ -217,6 +262,11 @@ impl Schema {
                     .bind(&self.name)
                     .execute(&mut *tx)
                     .await?;
+                if anew {
+                    sqlx::raw_sql(self.sql("DROP SCHEMA IF EXISTS {s} CASCADE"))
+                        .execute(&mut *tx)
+                        .await?;
+                }
                 sqlx::raw_sql(self.sql("CREATE SCHEMA IF NOT EXISTS {s}"))
                     .execute(&mut *tx)
                     .await?;
@@ -224,31 +274,35 @@ impl Schema {
                 tx.commit().await
             }
             Db::Sqlite(pool) => {
-                sqlx::raw_sql(self.sql(&tables)).execute(pool).await?;
-                Ok(())
-            }
-        }
-    }
-
-    /// Drops everything in it and makes it anew.
-    pub(crate) async fn recreate(&self, tables: &str) -> sqlx::Result<()> {
-        match &self.db {
-            Db::Postgres(pool) => {
-                sqlx::raw_sql(self.sql("DROP SCHEMA {s} CASCADE")).execute(pool).await?;
-            }
-            Db::Sqlite(pool) => {
-                let names: Vec<(String,)> = sqlx::query_as(
-                    "SELECT name FROM main.sqlite_master
-                     WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
-                )
-                .fetch_all(pool)
-                .await?;
-                for (name,) in names {
-                    let drop = AssertSqlSafe(format!("DROP TABLE main.\"{name}\""));
-                    sqlx::query(drop).execute(pool).await?;
+                let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
+                if anew {
+                    let names: Vec<(String,)> = sqlx::query_as(
+                        "SELECT name FROM main.sqlite_master
+                         WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
+                    )
+                    .fetch_all(&mut *tx)
+                    .await?;
+                    for (name,) in names {
+                        let drop = AssertSqlSafe(format!("DROP TABLE main.\"{name}\""));
+                        sqlx::query(drop).execute(&mut *tx).await?;
+                    }
                 }
+                sqlx::raw_sql(self.sql(&tables)).execute(&mut *tx).await?;
+                tx.commit().await
             }
         }
-        self.create(tables).await
     }
+}
+
+fn postgres_pool() -> PgPoolOptions {
+    PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false).before_acquire(
+        |connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for > PING_AFTER {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        },
+    )
 }

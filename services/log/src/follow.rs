@@ -47,6 +47,8 @@ pub enum FollowError {
     NotInHistory { log: String, epoch: u64, position: u64 },
     #[error("log {log} has records {found} where {expected} should follow")]
     Gap { log: String, expected: u64, found: u64 },
+    #[error("log {log} was asked for, and {found} was given")]
+    OtherLog { log: String, found: String },
     #[error("log {log} cannot be read: {reason}")]
     Unavailable { log: String, reason: String },
 }
@@ -60,6 +62,20 @@ impl Cursor {
     /// The cursor of somebody who has just seen this record.
     pub fn at(record: &Record) -> Self {
         Cursor { epoch: record.epoch, position: record.position, hash: Some(record.hash.clone()) }
+    }
+
+    /// Moves on to a record, if it is this log's next one.
+    pub(crate) fn step(&mut self, log: &str, record: &Record) -> Result<(), FollowError> {
+        if record.log != log {
+            let (log, found) = (log.to_owned(), record.log.clone());
+            return Err(FollowError::OtherLog { log, found });
+        }
+        if record.position != self.position + 1 {
+            let expected = self.position + 1;
+            return Err(FollowError::Gap { log: log.to_owned(), expected, found: record.position });
+        }
+        *self = Cursor::at(record);
+        Ok(())
     }
 
     pub fn to_position(&self, log: &str) -> Position {

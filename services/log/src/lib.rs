@@ -12,6 +12,7 @@
 //! - [`store`]: projection stores;
 //! - [`relay`] and [`jetstream`]: a log's way out to NATS, and back in;
 //! - [`remote`]: a log followed over gRPC;
+//! - [`supervise`]: tasks that must not end;
 //! - [`db`] and [`sql`]: PostgreSQL and SQLite behind one type, and statements
 //!   for both.
 
@@ -28,6 +29,7 @@ pub mod remote;
 pub mod seal;
 pub mod sql;
 pub mod store;
+pub mod supervise;
 mod tail;
 
 pub use append::{Append, AppendError, Appended, CommandId, Expected, NewEvent};
@@ -40,3 +42,4 @@ pub use record::Record;
 pub use seal::{Keyring, MasterKey};
 pub use sql::{Row, Sql};
 pub use store::{Projection, Store};
+pub use supervise::supervise;

@@ -13,7 +13,8 @@ use crate::append::{self, Append, AppendError, Appended, Job, QUEUE};
 use crate::db::{Db, Durability, Location, Schema};
 use crate::follow::{Cursor, Follow, FollowError, Item, PAGE};
 use crate::on_db;
-use crate::record::{GENESIS, Record, timestamp};
+use crate::record::{self, GENESIS, Position, Record, timestamp};
+use crate::supervise::supervise;
 use crate::tail::Tail;
 
 /// How often the head is read although nobody said that it moved: what a lost
@@ -87,7 +88,9 @@ impl Log {
                 appender,
             }),
         };
-        tokio::spawn(append::run(id.to_owned(), schema.clone(), tail.clone(), jobs));
+        // The appender ends when the last handle is dropped, not before.
+        let appending = append::run(id.to_owned(), schema.dedicated(), tail.clone(), jobs);
+        supervise("appender", shutdown.clone(), appending);
         tokio::spawn(watch_head(schema, tail, shutdown));
         Ok(log)
     }
@@ -123,6 +126,12 @@ impl Log {
         answer.await.map_err(|_| AppendError::stopped())?
     }
 
+    /// The place of the newest record; `None` in an empty log.
+    pub async fn head_position(&self) -> sqlx::Result<Option<Position>> {
+        let newest = self.read(self.head().saturating_sub(1), 1).await?;
+        Ok(newest.first().map(|newest| record::position(newest)))
+    }
+
     /// Records after a position, in order, at most `limit`.
     pub async fn read(&self, after: u64, limit: usize) -> sqlx::Result<Vec<Arc<Record>>> {
         let sql = self.inner.schema.sql(
@@ -136,14 +145,24 @@ impl Log {
         })
     }
 
-    /// A stream's records after a version, in order.
-    pub async fn read_stream(&self, stream: &str, after: u64) -> sqlx::Result<Vec<Arc<Record>>> {
+    /// A stream's records after a version, in order, at most `limit`.
+    pub async fn read_stream(
+        &self,
+        stream: &str,
+        after: u64,
+        limit: usize,
+    ) -> sqlx::Result<Vec<Arc<Record>>> {
         let sql = self.inner.schema.sql(
             "SELECT position, epoch, stream, version, type, actor, recorded_at, data, hash
-             FROM {s}.record WHERE stream = $1 AND version > $2 ORDER BY version",
+             FROM {s}.record WHERE stream = $1 AND version > $2 ORDER BY version LIMIT $3",
         );
         on_db!(&self.inner.schema.db, pool => {
-            let rows = sqlx::query(sql).bind(stream).bind(after as i64).fetch_all(pool).await?;
+            let rows = sqlx::query(sql)
+                .bind(stream)
+                .bind(after as i64)
+                .bind(limit as i64)
+                .fetch_all(pool)
+                .await?;
             Ok(rows.iter().map(|row| record!(self.inner.id, row)).collect())
         })
     }
@@ -197,14 +216,7 @@ impl Follow for Log {
                         page = log.read(seen.position, PAGE).await.map_err(|e| log.unavailable(e))?;
                     }
                     for record in page {
-                        if record.position != seen.position + 1 {
-                            Err(FollowError::Gap {
-                                log: record.log.clone(),
-                                expected: seen.position + 1,
-                                found: record.position,
-                            })?;
-                        }
-                        seen = Cursor::at(&record);
+                        seen.step(log.id(), &record)?;
                         yield Item::Record(record);
                     }
                 }
@@ -224,27 +236,34 @@ impl Follow for Log {
 async fn watch_head(schema: Schema, tail: Arc<Tail>, shutdown: CancellationToken) {
     // An SQLite file belongs to one process: there is nobody else to hear.
     let Db::Postgres(pool) = &schema.db else { return };
+    // Kept for good by the listener.
+    let Db::Postgres(own) = schema.dedicated().db else { return };
     let channel = append::channel(&schema);
     let mut listener = None;
     loop {
         if listener.is_none() {
-            listener = listen(pool, &channel).await;
+            listener = listen(&own, &channel).await;
         }
         let heard = async {
             match &mut listener {
-                Some(listener) => listener.recv().await.is_ok(),
+                Some(listener) => listener.recv().await.ok(),
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            heard = heard => if !heard { listener = None },
-            () = tokio::time::sleep(POLL) => {}
-        }
-        let head = schema.sql("SELECT position FROM {s}.head");
-        match sqlx::query_scalar::<_, i64>(head).fetch_one(pool).await {
-            Ok(head) => tail.advance(head as u64),
-            Err(error) => tracing::warn!(%error, "the log's head cannot be read"),
+            heard = heard => match heard.map(|notice| notice.payload().parse()) {
+                Some(Ok(head)) => tail.advance(head),
+                Some(Err(_)) => {}
+                None => listener = None,
+            },
+            () = tokio::time::sleep(POLL) => {
+                let head = schema.sql("SELECT position FROM {s}.head");
+                match sqlx::query_scalar::<_, i64>(head).fetch_one(pool).await {
+                    Ok(head) => tail.advance(head as u64),
+                    Err(error) => tracing::warn!(%error, "the log's head cannot be read"),
+                }
+            }
         }
     }
 }

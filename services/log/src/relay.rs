@@ -211,12 +211,10 @@ async fn prepare(
     }
     let recorded = log.read(state.last_sequence - 1, 1).await.map_err(failure)?;
     let recorded = recorded.first().filter(|r| r.position == state.last_sequence);
-    let (after, first_sequence) = match recorded {
+    match recorded {
         // Emptied, by age or by somebody: older records are the owner's to
         // give, and followers see by the next record whether it follows.
-        Some(recorded) if state.messages == 0 => {
-            (Cursor::at(recorded), Some(recorded.position + 1))
-        }
+        Some(recorded) if state.messages == 0 => return Ok(Cursor::at(recorded)),
         Some(recorded) => {
             let last = stream.get_raw_message(state.last_sequence).await.map_err(failure)?;
             let published = Record::decode(last.payload).ok();
@@ -225,18 +223,17 @@ async fn prepare(
             {
                 return Ok(Cursor::at(recorded));
             }
-            (Cursor::START, None)
         }
-        None => (Cursor::START, None),
-    };
+        None => {}
+    }
     tracing::warn!(
         log = log.id(),
         last = state.last_sequence,
-        "the stream is empty, or holds another history, and is made anew"
+        "the stream holds another history and is made anew"
     );
     jetstream.delete_stream(&config.name).await.map_err(failure)?;
-    jetstream.create_stream(Config { first_sequence, ..config }).await.map_err(failure)?;
-    Ok(after)
+    jetstream.create_stream(config).await.map_err(failure)?;
+    Ok(Cursor::START)
 }
 
 fn not_found(error: &async_nats::jetstream::context::GetStreamError) -> bool {

@@ -54,20 +54,16 @@ where
                     reason: format!("{}: {}", status.code(), status.message()),
                 },
             };
-            let request = SubscribeRequest { after: Some(after.to_position(&log)) };
+            let request = SubscribeRequest {
+                after: Some(after.to_position(&log)),
+                hash: after.hash.clone().unwrap_or_default(),
+            };
             let mut items = client.subscribe(request).await.map_err(status)?.into_inner();
-            let mut expected = after.position + 1;
+            let mut seen = after.clone();
             while let Some(item) = items.next().await {
                 match item.map_err(status)?.item {
                     Some(Sent::Record(record)) => {
-                        if record.position != expected {
-                            Err(FollowError::Gap {
-                                log: log.to_string(),
-                                expected,
-                                found: record.position,
-                            })?;
-                        }
-                        expected += 1;
+                        seen.step(&log, &record)?;
                         yield Item::Record(Arc::new(record));
                     }
                     Some(Sent::CaughtUp(mark)) => {

@@ -5,8 +5,8 @@
 //! the checkpoint are written in one transaction, and the checkpoint moves by
 //! compare-and-set: each record counts exactly once, whoever crashes or races.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -16,7 +16,7 @@ use sqlx::Row;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{Db, Durability, Location, Schema, Tx};
+use crate::db::{Durability, Location, Schema, Tx};
 use crate::follow::{Cursor, Follow, FollowError, Item, PAGE};
 use crate::record::{Position, Record};
 use crate::{on_db, on_tx};
@@ -33,8 +33,6 @@ CREATE TABLE IF NOT EXISTS {s}.checkpoint (
 ";
 /// How long a projector rests after a failure: at first, and at most.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
-/// How often one who waits looks for what another process projected.
-const POLL: Duration = Duration::from_millis(50);
 
 /// What records do to a store's tables.
 pub trait Projection: Send + Sync + 'static {
@@ -80,6 +78,7 @@ pub struct Store {
     schema: Schema,
     tables: Arc<str>,
     projection: Arc<dyn Projection>,
+    follows: Arc<OnceLock<HashSet<String>>>,
     seen: Arc<watch::Sender<Checkpoints>>,
 }
 
@@ -127,6 +126,7 @@ impl Store {
             schema,
             tables: tables.into(),
             projection: Arc::new(projection),
+            follows: Arc::default(),
             seen: Arc::new(watch::Sender::new(checkpoints)),
         })
     }
@@ -147,30 +147,26 @@ impl Store {
     }
 
     /// Waits until the store has seen this much of a log. The caller's
-    /// deadline bounds it.
+    /// deadline bounds it. What another process projects is seen here too: this
+    /// one's projector then finds the checkpoint moved, and reads it.
     pub async fn wait_for(&self, at_least: &Position) -> Result<(), WaitError> {
+        let Position { log, epoch, position } = at_least;
+        if self.follows.get().is_some_and(|follows| !follows.contains(log)) {
+            return Err(WaitError::UnknownLog(log.clone()));
+        }
         let mut seen = self.seen.subscribe();
         loop {
-            if let Some(cursor) = seen.borrow_and_update().get(&at_least.log)
-                && cursor.position >= at_least.position
-            {
-                if cursor.epoch < at_least.epoch {
-                    return Err(WaitError::OtherEpoch {
-                        log: at_least.log.clone(),
-                        asked: at_least.epoch,
-                        now: cursor.epoch,
-                    });
+            if let Some(now) = seen.borrow_and_update().get(log) {
+                if now.epoch > *epoch {
+                    let (log, asked, now) = (log.clone(), *epoch, now.epoch);
+                    return Err(WaitError::OtherEpoch { log, asked, now });
                 }
-                return Ok(());
+                if now.epoch == *epoch && now.position >= *position {
+                    return Ok(());
+                }
             }
-            tokio::select! {
-                changed = seen.changed() => if changed.is_err() { std::future::pending().await },
-                () = tokio::time::sleep(POLL) => {
-                    // Another process may be the one that projects.
-                    if matches!(self.schema.db, Db::Postgres(_)) {
-                        self.publish(read_checkpoints(&self.schema).await?);
-                    }
-                }
+            if seen.changed().await.is_err() {
+                std::future::pending::<()>().await;
             }
         }
     }
@@ -178,7 +174,17 @@ impl Store {
     /// Follows the logs until `shutdown`: restarts after each failure, and
     /// builds the store anew when a log's history is another than the one it
     /// followed.
-    pub async fn run(self, logs: Vec<Arc<dyn Follow>>, shutdown: CancellationToken) {
+    pub fn run(
+        self,
+        logs: Vec<Arc<dyn Follow>>,
+        shutdown: CancellationToken,
+    ) -> impl Future<Output = ()> + Send {
+        // Known from here on, before the task has begun.
+        let _ = self.follows.set(logs.iter().map(|log| log.log().to_owned()).collect());
+        self.project(logs, shutdown)
+    }
+
+    async fn project(self, logs: Vec<Arc<dyn Follow>>, shutdown: CancellationToken) {
         let [first, longest] = BACK_OFF;
         let mut rest = first;
         loop {

@@ -9,10 +9,11 @@
 
 use std::sync::Arc;
 
-use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store};
+use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, supervise};
 use samen_proto::participation::participation_service_server::ParticipationServiceServer;
-use samen_server::Deployment;
 use samen_server::log_service::LogDoor;
+use samen_server::{Deployment, calls};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 pub mod api;
@@ -37,7 +38,8 @@ pub struct Participation {
 }
 
 impl Participation {
-    /// Opens its log and its store, and begins to project.
+    /// Opens its log and its store, begins to project, and is ready when the
+    /// store holds what the log does.
     pub async fn start(deployment: Deployment, location: &Location) -> Result<Self, sqlx::Error> {
         let id = deployment.log_id(NAME);
         let shutdown = deployment.shutdown.clone();
@@ -45,7 +47,10 @@ impl Participation {
         let store = Store::open(location, projection::ParticipationProjection).await?;
         let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
         let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];
-        tokio::spawn(store.clone().run(follows, shutdown));
+        // It ends with the process: calls that are drained still wait for it.
+        let projecting = store.clone().run(follows, CancellationToken::new());
+        supervise("participation projector", shutdown.clone(), projecting);
+        calls::built(&store, &log, &shutdown).await?;
         Ok(Participation {
             processes: Aggregates::new(log.clone(), keyring.clone()),
             contributions: Aggregates::new(log.clone(), keyring.clone()),

@@ -11,11 +11,14 @@
 
 use std::sync::Arc;
 
-use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store};
+use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, supervise};
 use samen_proto::regional::feed_service_server::FeedServiceServer;
 use samen_proto::regional::regional_service_server::RegionalServiceServer;
 use samen_server::Deployment;
 use samen_server::log_service::LogDoor;
+use samen_server::reply;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::service::Routes;
 
 pub mod api;
@@ -58,7 +61,9 @@ impl Regional {
         let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
         let mut follows = sources.clone();
         follows.push(Arc::new(log.clone()));
-        tokio::spawn(store.clone().run(follows, shutdown));
+        // It ends with the process: calls that are drained still wait for it.
+        let projecting = store.clone().run(follows, CancellationToken::new());
+        supervise("regional projector", shutdown.clone(), projecting);
         let service = Regional {
             partners: Aggregates::new(log.clone(), keyring.clone()),
             agreements: Aggregates::new(log.clone(), keyring.clone()),
@@ -68,8 +73,22 @@ impl Regional {
             log,
             store,
         };
-        tokio::spawn(reactor::run(service.clone(), sources));
+        // Nothing is answered from a store that is still being built.
+        tokio::select! {
+            seen = service.see_own_log() => drop(seen),
+            () = shutdown.cancelled() => {}
+        }
+        supervise("assigner", shutdown, reactor::run(service.clone(), sources));
         Ok(service)
+    }
+
+    /// Waits until the store has seen what this service's log holds now.
+    pub(crate) async fn see_own_log(&self) -> Result<(), Status> {
+        let head = self.log.head_position().await.map_err(reply::unavailable)?;
+        match head {
+            Some(head) => self.store.wait_for(&head).await.map_err(reply::wait),
+            None => Ok(()),
+        }
     }
 
     /// Its log, for those who follow it in this process.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use samen_log::{Command, CommandError, Cursor, Follow, FollowError, Item};
+use samen_log::{Command, CommandError, Follow, FollowError, Item};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -59,7 +59,14 @@ pub async fn run(service: Regional, sources: Vec<Arc<dyn Follow>>) {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = tokio::time::timeout(PERIOD, changed.changed()) => {}
-            Some(_) = tasks.join_next() => {}
+            Some(ended) = tasks.join_next() => {
+                // Its agreement has ended, unless it panicked: then everything
+                // begins again, by the one who supervises this.
+                if let Err(error) = ended {
+                    tracing::error!(%error, "assigning failed");
+                    return;
+                }
+            }
         }
     }
 }
@@ -91,9 +98,9 @@ async fn assign_from_where_it_stopped(
     source: &Arc<dyn Follow>,
 ) -> Result<(), AssignError> {
     let (feed, _) = service.feeds.get::<Rejection>(agreement).await?;
-    let (epoch, mut noted) = feed.through(source.log());
-    let mut batches =
-        source.follow(Cursor { epoch, position: noted, hash: None }).ready_chunks(BATCH);
+    let through = feed.through(source.log());
+    let mut noted = through.position;
+    let mut batches = source.follow(through).ready_chunks(BATCH);
     while let Some(batch) = batches.next().await {
         let (agreed, _) = service.agreements.get::<Rejection>(agreement).await?;
         let Some(terms) = agreed.in_force() else { return Ok(()) };
@@ -106,24 +113,25 @@ async fn assign_from_where_it_stopped(
                     if terms.event_types.contains(&record.r#type) {
                         positions.push(record.position);
                     }
-                    last = Some((record.epoch, record.position));
+                    last = Some(record);
                 }
                 Ok(Item::CaughtUp(_)) => {}
                 Err(error) => failed = Some(error),
             }
         }
-        if let Some((epoch, through)) = last
-            && (!positions.is_empty() || through - noted >= NOTE_EVERY)
+        if let Some(last) = last
+            && (!positions.is_empty() || last.position - noted >= NOTE_EVERY)
         {
+            noted = last.position;
             let offer = Assign {
                 agreement_id: agreement.to_owned(),
                 source_log: source.log().to_owned(),
-                source_epoch: epoch,
+                source_epoch: last.epoch,
                 source_positions: positions,
-                source_through: through,
+                source_through: last.position,
+                source_hash: last.hash.clone(),
             };
             service.offer(offer).await?;
-            noted = through;
         }
         if let Some(error) = failed {
             return Err(error.into());

@@ -126,16 +126,9 @@ struct Own {
 
 /// How a port is protected. One of the two must be said.
 #[derive(Args)]
-#[group(id = "protection", required = true, multiple = true)]
 struct Tls {
     /// The service's certificate, PEM
-    #[arg(
-        long,
-        env = "SAMEN_TLS_CERTIFICATE",
-        value_name = "FILE",
-        requires = "tls_key",
-        conflicts_with = "plaintext"
-    )]
+    #[arg(long, env = "SAMEN_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
     tls_certificate: Option<PathBuf>,
     /// Its private key, PEM
     #[arg(long, env = "SAMEN_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
@@ -311,7 +304,11 @@ impl Own {
                 services::read("SAMEN_TLS_CERTIFICATE", certificate)?,
                 services::read("SAMEN_TLS_KEY", key)?,
             )),
-            _ => None,
+            _ if self.tls.plaintext => None,
+            _ => {
+                let reason = "missing, and neither is SAMEN_PLAINTEXT true".to_owned();
+                return Err(Misconfigured { variable: "SAMEN_TLS_CERTIFICATE", reason }.into());
+            }
         };
         let deployment = Deployment {
             municipality: self.municipality.clone(),

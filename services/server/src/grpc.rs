@@ -26,6 +26,8 @@ const MAX_STREAMS: u32 = 1_024;
 /// How often a silent connection is asked whether it lives, and how long it
 /// may take to say so.
 const KEEPALIVE: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(10)];
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long calls may go on after shutdown was asked.
 pub const DRAIN: Duration = Duration::from_secs(8);
 
@@ -87,6 +89,15 @@ pub async fn serve(
     for service in services.iter().copied().chain([""]) {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
+    // Whoever chooses among servers looks elsewhere from now on.
+    let names: Vec<String> = services.iter().copied().chain([""]).map(str::to_owned).collect();
+    let stopping = deployment.shutdown.clone();
+    tokio::spawn(async move {
+        stopping.cancelled().await;
+        for name in names {
+            health.set_service_status(name, ServingStatus::NotServing).await;
+        }
+    });
     let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(contract::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
@@ -97,7 +108,8 @@ pub async fn serve(
 
     let mut server = Server::builder();
     if let Some((certificate, key)) = &port.tls {
-        let mut tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+        let identity = Identity::from_pem(certificate, key);
+        let mut tls = ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE);
         if let Some(roots) = &port.client_roots {
             // Optional, so that the answer is a status and not a broken
             // connection; the access layer asks for what a method needs.
@@ -148,6 +160,7 @@ fn cors(origins: &[String]) -> Result<CorsLayer, ServeError> {
             http::header::AUTHORIZATION,
             http::header::CONTENT_TYPE,
             HeaderName::from_static("x-grpc-web"),
+            HeaderName::from_static("x-user-agent"),
             HeaderName::from_static("grpc-timeout"),
         ])
         .expose_headers(exposed.map(HeaderName::from_static)))

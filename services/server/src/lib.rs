@@ -7,13 +7,15 @@
 //! - [`grpc`]: a port: TLS, limits, health, reflection, gRPC-Web, drain;
 //! - [`log_service`]: a service's log at its owner's door;
 //! - [`reply`]: refusals that name the field and what is allowed;
-//! - [`paging`]: page tokens;
+//! - [`calls`]: commands that are done once, and reading one's own writes;
+//! - [`paging`]: lists, page by page;
 //! - [`streams`]: server streams that heed shutdown and show that they live;
 //! - [`pki`]: trial certificates;
 //! - [`telemetry`]: what operators read.
 
 pub mod access;
 pub mod area;
+pub mod calls;
 pub mod deployment;
 pub mod grpc;
 pub mod identity;

@@ -8,6 +8,7 @@ use samen_proto::log::subscribe_response::Item as Sent;
 use samen_proto::log::{CaughtUp, Heartbeat, SubscribeRequest, SubscribeResponse};
 use tonic::{Request, Response, Status};
 
+use crate::access::caller;
 use crate::deployment::Deployment;
 use crate::reply;
 use crate::streams::{Outgoing, outgoing};
@@ -32,9 +33,12 @@ impl LogService for LogDoor {
         &self,
         request: Request<SubscribeRequest>,
     ) -> Result<Response<Self::SubscribeStream>, Status> {
-        let after = request.into_inner().after.unwrap_or_default();
+        let caller = caller(&request)?;
+        let SubscribeRequest { after, hash } = request.into_inner();
+        let after = after.unwrap_or_default();
         let id = self.log.log().to_owned();
         let after = Cursor::from_position(&id, after).map_err(reply::follow)?;
+        let after = Cursor { hash: (!hash.is_empty()).then_some(hash), ..after };
         let log = self.log.0.clone();
         let name = id.clone();
         let items = self.log.follow(after).map(move |item| match item {
@@ -48,8 +52,7 @@ impl LogService for LogDoor {
             let head = Cursor { epoch: log.epoch(), position: log.head(), hash: None };
             sent(Sent::Heartbeat(Heartbeat { position: Some(head.to_position(&id)) }))
         };
-        let Deployment { heartbeat: every, shutdown, .. } = &self.deployment;
-        Ok(Response::new(outgoing(items, *every, heartbeat, shutdown.clone())))
+        Ok(Response::new(outgoing(items, heartbeat, &self.deployment, &caller)))
     }
 }
 

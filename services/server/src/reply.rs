@@ -103,7 +103,9 @@ pub fn follow(error: FollowError) -> Status {
         FollowError::NotInHistory { .. } => {
             status(Code::FailedPrecondition, "NOT_IN_HISTORY", &error.to_string())
         }
-        FollowError::Gap { .. } | FollowError::Unavailable { .. } => unavailable(error),
+        FollowError::Gap { .. }
+        | FollowError::OtherLog { .. }
+        | FollowError::Unavailable { .. } => unavailable(error),
     }
 }
 
@@ -124,10 +126,15 @@ pub struct Check {
     violations: Vec<FieldViolation>,
 }
 
+/// Violations that are told: more would not fit into a header, nor help.
+const MAX_VIOLATIONS: usize = 20;
+
 impl Check {
     /// Notes that a field is not as it must be.
     pub fn fail(&mut self, field: &str, allowed: &str) {
-        self.violations.push(FieldViolation::new(field, allowed));
+        if self.violations.len() < MAX_VIOLATIONS {
+            self.violations.push(FieldViolation::new(field, allowed));
+        }
     }
 
     /// Notes it unless the condition holds.

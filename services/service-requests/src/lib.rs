@@ -7,10 +7,11 @@
 
 use std::sync::Arc;
 
-use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store};
+use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, supervise};
 use samen_proto::requests::request_service_server::RequestServiceServer;
-use samen_server::Deployment;
 use samen_server::log_service::LogDoor;
+use samen_server::{Deployment, calls};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 pub mod api;
@@ -35,7 +36,8 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Opens its log and its store, and begins to project.
+    /// Opens its log and its store, begins to project, and is ready when the
+    /// store holds what the log does.
     pub async fn start(deployment: Deployment, location: &Location) -> Result<Self, sqlx::Error> {
         let id = deployment.log_id(NAME);
         let shutdown = deployment.shutdown.clone();
@@ -43,7 +45,10 @@ impl Requests {
         let store = Store::open(location, projection::RequestProjection).await?;
         let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
         let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];
-        tokio::spawn(store.clone().run(follows, shutdown.clone()));
+        // It ends with the process: calls that are drained still wait for it.
+        let projecting = store.clone().run(follows, CancellationToken::new());
+        supervise("requests projector", shutdown.clone(), projecting);
+        calls::built(&store, &log, &shutdown).await?;
         Ok(Requests {
             requests: Aggregates::new(log.clone(), keyring.clone()),
             audits: Aggregates::new(log.clone(), keyring.clone()),

@@ -35,7 +35,8 @@ pub async fn read(
     after: u64,
     until: u64,
 ) -> Vec<SubscribeResponse> {
-    let subscribe = SubscribeRequest { agreement_id: agreement.to_owned(), after };
+    let epoch = u64::from(after > 0);
+    let subscribe = SubscribeRequest { agreement_id: agreement.to_owned(), after, epoch };
     let reading = async {
         let mut feed = deployment.feed(partner, true);
         let mut items = feed.subscribe(subscribe).await.expect("a feed").into_inner();
@@ -98,9 +99,11 @@ async fn a_partner_gets_each_event_once_across_restarts(setup: Setup) {
         }
     }
     assert_eq!(first, (1..=30).collect::<Vec<_>>());
-    let beyond = SubscribeRequest { agreement_id: agreement, after: 31 };
-    let refusal = deployment.feed(&partner, true).subscribe(beyond).await.expect_err("refused");
-    assert_eq!(refusal.code(), Code::FailedPrecondition);
+    for (after, epoch) in [(31, 1), (30, 2), (30, 0)] {
+        let ask = SubscribeRequest { agreement_id: agreement.clone(), after, epoch };
+        let refusal = deployment.feed(&partner, true).subscribe(ask).await.expect_err("refused");
+        assert_eq!(refusal.code(), Code::FailedPrecondition, "{after} {epoch}");
+    }
 }
 
 async fn only_what_was_agreed_leaves_and_only_to_whom(setup: Setup) {
@@ -140,8 +143,11 @@ async fn only_what_was_agreed_leaves_and_only_to_whom(setup: Setup) {
     let Some(Item::Event(event)) = &items[1].item else { panic!("{items:?}") };
     assert_eq!(event.r#type, format!("nl.{CHANGED}"));
 
-    let subscribe =
-        |agreement: &str| SubscribeRequest { agreement_id: agreement.to_owned(), after: 0 };
+    let subscribe = |agreement: &str| SubscribeRequest {
+        agreement_id: agreement.to_owned(),
+        after: 0,
+        epoch: 0,
+    };
     for (who, with_certificate) in [(&partner, false), (&impostor, true)] {
         let mut feed = deployment.feed(who, with_certificate);
         let refusal = feed.subscribe(subscribe(&agreement)).await.expect_err("refused");

@@ -20,6 +20,8 @@ in_both_setups!(
     numbers_are_unique_and_every_page_adds_up,
     what_is_personal_is_revealed_only_with_a_purpose,
     watchers_see_what_is_and_what_changes,
+    watchers_are_told_what_leaves_their_filter,
+    counts_come_before_the_mark_right_after_a_start_too,
 );
 
 async fn a_report_is_filed_once_and_seen_by_those_who_may(setup: Setup) {
@@ -32,6 +34,13 @@ async fn a_report_is_filed_once_and_seen_by_those_who_may(setup: Setup) {
     let filed = zoe.file_request(command.clone()).await.expect("filed").into_inner();
     let again = zoe.file_request(command.clone()).await.expect("the same").into_inner();
     assert_eq!(filed, again);
+    // The same id, however it is spelled.
+    let upper = command.request_id.to_uppercase();
+    let bare = command.request_id.replace('-', "");
+    for request_id in [upper, bare] {
+        let spelled = FileRequestRequest { request_id, ..command.clone() };
+        assert_eq!(filed, zoe.file_request(spelled).await.expect("the same").into_inner());
+    }
     let changed = FileRequestRequest { description: "Iets anders".into(), ..command.clone() };
     let fields =
         refused(zoe.file_request(changed).await, Code::InvalidArgument, "REQUEST_ID_REUSED");
@@ -105,8 +114,15 @@ async fn what_is_wrong_is_named_and_nothing_is_written(setup: Setup) {
 
     for filter in [
         RequestFilter { statuses: vec![77], ..Default::default() },
+        RequestFilter { statuses: vec![Status::Received.into(); 17], ..Default::default() },
         RequestFilter { categories: vec![String::new()], ..Default::default() },
+        RequestFilter { categories: vec!["verlichting\0".into()], ..Default::default() },
+        RequestFilter { categories: vec!["x".repeat(201)], ..Default::default() },
+        RequestFilter { neighbourhoods: vec!["BU0384\0".into()], ..Default::default() },
+        RequestFilter { neighbourhoods: vec!["BU03840101".into(); 1_001], ..Default::default() },
     ] {
+        let watch = WatchRequestsRequest { filter: Some(filter.clone()), resume_after: None };
+        refused(handler.watch_requests(watch).await, Code::InvalidArgument, "INVALID_FIELD");
         let list = ListRequestsRequest { filter: Some(filter), ..Default::default() };
         refused(handler.list_requests(list).await, Code::InvalidArgument, "INVALID_FIELD");
     }
@@ -211,15 +227,16 @@ async fn what_is_personal_is_revealed_only_with_a_purpose(setup: Setup) {
     let filed = filed.into_inner();
     let see = GetRequestRequest { id: filed.id.clone(), at_least: filed.position };
     handler.get_request(see).await.expect("visible");
-    let reveal =
-        |purpose: i32| RevealRequestRequest { request_id: new_id(), id: filed.id.clone(), purpose };
+    let reveal = |purpose: i32| RevealRequestRequest { id: filed.id.clone(), purpose };
     let answer = handler.reveal_request(reveal(0)).await;
     let fields = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(fields, ["purpose"]);
-    let revealed = handler.reveal_request(reveal(Purpose::Handling.into())).await;
-    let revealed = revealed.expect("revealed").into_inner();
-    assert_eq!(revealed.description.expect("a text").text, "Kapotte lamp bij nr 7");
-    assert_eq!(revealed.reporter.expect("a reporter").name, "Zoë van 't Hof");
+    for _ in 0..2 {
+        let revealed = handler.reveal_request(reveal(Purpose::Handling.into())).await;
+        let revealed = revealed.expect("revealed").into_inner();
+        assert_eq!(revealed.description.expect("a text").text, "Kapotte lamp bij nr 7");
+        assert_eq!(revealed.reporter.expect("a reporter").name, "Zoë van 't Hof");
+    }
     // Reading is no change: a handler who saw version 1 can go on.
     let change = ChangeStatusRequest {
         request_id: new_id(),
@@ -228,7 +245,10 @@ async fn what_is_personal_is_revealed_only_with_a_purpose(setup: Setup) {
         status: Status::InProgress.into(),
         explanation: String::new(),
     };
-    handler.change_status(change).await.expect("changed");
+    let changed = handler.change_status(change).await.expect("changed").into_inner();
+    // Each time that it was read is recorded.
+    let recorded = changed.position.expect("a position").position - filed.number;
+    assert_eq!(recorded, 3);
 }
 
 async fn watchers_see_what_is_and_what_changes(setup: Setup) {
@@ -295,4 +315,74 @@ async fn watchers_see_what_is_and_what_changes(setup: Setup) {
     assert!(all(&mut handler, from).await.iter().any(|r| r.id == first.id));
     assert!(!all(&mut handler, before).await.iter().any(|r| r.id == first.id));
     assert_eq!(one[0].location, Some(BUYTENSTEE));
+}
+
+async fn watchers_are_told_what_leaves_their_filter(setup: Setup) {
+    let deployment = Deployment::start(setup).await;
+    let mut zoe = deployment.requests("zoe", &["resident"]).await;
+    let mut other = deployment.requests("other", &["resident"]).await;
+    let mut handler = deployment.requests("h", &["handler"]).await;
+    let received = WatchRequestsRequest {
+        filter: Some(RequestFilter {
+            statuses: vec![Status::Received.into()],
+            ..Default::default()
+        }),
+        resume_after: None,
+    };
+    let mut all = handler.watch_requests(received.clone()).await.expect("a stream").into_inner();
+    let mut own = zoe.watch_requests(received).await.expect("a stream").into_inner();
+    let others = other.file_request(report("van een ander")).await.expect("filed").into_inner();
+    let hers = zoe.file_request(report("van Zoë")).await.expect("filed").into_inner();
+    for id in [&others.id, &hers.id] {
+        let change = ChangeStatusRequest {
+            request_id: new_id(),
+            id: id.clone(),
+            expected_version: 1,
+            status: Status::InProgress.into(),
+            explanation: String::new(),
+        };
+        handler.change_status(change).await.expect("changed");
+    }
+    let told = async {
+        let mut left = HashSet::new();
+        while left.len() < 2 {
+            match all.next().await.expect("goes on").expect("an item").item {
+                Some(Item::LeftId(id)) => drop(left.insert(id)),
+                Some(Item::Request(request)) => assert_eq!(request.status(), Status::Received),
+                _ => {}
+            }
+        }
+        assert_eq!(left, HashSet::from([others.id, hers.id.clone()]));
+        // A resident does not even learn that there are others.
+        loop {
+            match own.next().await.expect("goes on").expect("an item").item {
+                Some(Item::LeftId(id)) => break assert_eq!(id, hers.id),
+                Some(Item::Request(request)) => assert_eq!(request.id, hers.id),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(SOON, told).await.expect("they are told");
+}
+
+async fn counts_come_before_the_mark_right_after_a_start_too(setup: Setup) {
+    let mut deployment = Deployment::start(setup).await;
+    let mut resident = deployment.requests("r", &["resident"]).await;
+    resident.file_request(report("een")).await.expect("filed");
+    deployment.stop().await;
+    deployment.forget_projections().await;
+    deployment.restart().await;
+    let mut manager = deployment.requests("m", &["manager"]).await;
+    let counts = manager.watch_statistics(WatchStatisticsRequest {}).await;
+    let mut counts = counts.expect("a stream").into_inner();
+    let first = async {
+        loop {
+            match counts.next().await.expect("goes on").expect("an item").item {
+                Some(Count::Count(count)) => break assert_eq!(count.open, 1),
+                Some(Count::Heartbeat(_)) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    tokio::time::timeout(SOON, first).await.expect("it comes");
 }

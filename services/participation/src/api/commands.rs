@@ -1,14 +1,11 @@
 //! Commands: what changes.
 
-use std::sync::Arc;
-
-use prost::Message;
 use samen_log::command::Decision;
-use samen_log::{Aggregate, AppendError, Command, CommandError, Expected};
+use samen_log::{Aggregate, AppendError, CommandError, Expected};
 use samen_proto::options::Role;
 use samen_proto::participation::*;
-use samen_server::Caller;
 use samen_server::access::caller;
+use samen_server::calls::command;
 use samen_server::reply::{self, Check};
 use tonic::{Request, Status as Refusal};
 use uuid::Uuid;
@@ -144,19 +141,4 @@ pub async fn submit(
         }
     }
     Err(reply::command::<contribution::Rejection>(AppendError::Overloaded.into()))
-}
-
-fn command(
-    caller: &Arc<Caller>,
-    method: &'static str,
-    request_id: &str,
-    message: &impl Message,
-) -> Command {
-    Command {
-        actor: caller.id.clone(),
-        method,
-        request_id: request_id.to_owned(),
-        content: message.encode_to_vec(),
-        keys: Vec::new(),
-    }
 }

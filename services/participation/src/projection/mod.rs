@@ -82,9 +82,8 @@ async fn load(
     let ids: Vec<&str> = changed.collect::<BTreeSet<_>>().into_iter().collect();
     let mut processes = Processes::new();
     for ids in ids.chunks(CHUNK) {
-        let mut sql =
-            Sql::new(schema, "SELECT started, published, body FROM {s}.process WHERE id IN ");
-        sql.list(ids.iter().copied());
+        let mut sql = Sql::new(schema, "SELECT started, published, body FROM {s}.process WHERE id");
+        sql.any_of(ids.iter().copied());
         for found in sql.fetch_in(tx).await? {
             let process = ProcessRow::read(&found).map_err(|e| sqlx::Error::Decode(e.into()))?;
             processes.insert(process.body.id.clone(), process);

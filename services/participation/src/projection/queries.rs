@@ -4,10 +4,9 @@
 use std::collections::BTreeSet;
 
 use prost::{DecodeError, Message};
-use samen_log::sql::Arg;
 use samen_log::{Row, Schema, Sql};
 use samen_proto::participation::Process;
-use serde::{Deserialize, Serialize};
+use samen_server::paging::{self, Page, PageEnd};
 
 use super::row::ContributionRow;
 
@@ -18,15 +17,6 @@ pub enum Visible {
     All,
     /// Everybody else sees what is published.
     Published,
-}
-
-/// Where a page ended, and what was there when the list began: what came
-/// since is not on later pages, whatever its moment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PageEnd {
-    pub created_at: i64,
-    pub newest: u64,
-    pub id: String,
 }
 
 // === impl Visible ===
@@ -46,7 +36,8 @@ impl Visible {
 pub async fn get(schema: &Schema, visible: Visible, id: &str) -> sqlx::Result<Option<Process>> {
     let mut sql = Sql::new(schema, "SELECT body FROM {s}.process WHERE id = ");
     sql.bind(id).push(" AND ").push(visible.since()).push(" > 0");
-    sql.fetch(&schema.db).await?.first().map(process).transpose()
+    let found = sql.fetch(&schema.db).await?;
+    found.first().map(|row| process(row, 0)).transpose().map_err(undecodable)
 }
 
 /// These processes.
@@ -55,53 +46,51 @@ pub async fn get_all(
     visible: Visible,
     ids: &BTreeSet<String>,
 ) -> sqlx::Result<Vec<Process>> {
-    let mut sql = Sql::new(schema, "SELECT body FROM {s}.process WHERE id IN ");
-    sql.list(ids.iter().map(String::as_str));
+    let mut sql = Sql::new(schema, "SELECT body FROM {s}.process WHERE id");
+    sql.any_of(ids.iter().map(String::as_str));
     sql.push(" AND ").push(visible.since()).push(" > 0 ORDER BY started");
-    sql.fetch(&schema.db).await?.iter().map(process).collect()
+    let found = sql.fetch(&schema.db).await?;
+    found.iter().map(|row| process(row, 0)).collect::<Result<_, _>>().map_err(undecodable)
 }
 
-/// A page of processes, newest first: `limit` of them after `end`.
+/// A page of processes, newest first: `size` of them after `from`.
 pub async fn list(
     schema: &Schema,
     visible: Visible,
-    newest: u64,
-    end: Option<&PageEnd>,
-    limit: usize,
-) -> sqlx::Result<Vec<Process>> {
-    let mut sql = Sql::new(schema, "SELECT body FROM {s}.process WHERE ");
-    sql.push(visible.since()).push(" BETWEEN 1 AND ").bind(newest);
-    page(&mut sql, end, limit);
-    sql.fetch(&schema.db).await?.iter().map(process).collect()
+    from: &PageEnd,
+    size: usize,
+) -> sqlx::Result<Page<Process>> {
+    let select = || {
+        let mut sql = Sql::new(schema, "SELECT created_at, id, body FROM {s}.process WHERE ");
+        sql.push(visible.since()).push(" BETWEEN 1 AND ").bind(from.newest);
+        sql
+    };
+    paging::read(&schema.db, from, size, select, |row| process(row, 2), Message::encoded_len).await
 }
 
-/// A page of a process's contributions, newest first: `limit` of them after
-/// `end`. Whether the process may be seen, the caller has found out.
+/// A page of a process's contributions, newest first: `size` of them after
+/// `from`. Whether the process may be seen, the caller has found out.
 pub async fn contributions(
     schema: &Schema,
     process_id: &str,
-    newest: u64,
-    end: Option<&PageEnd>,
-    limit: usize,
-) -> sqlx::Result<Vec<ContributionRow>> {
-    let mut sql =
-        Sql::new(schema, "SELECT submitted, body, text FROM {s}.contribution WHERE process_id = ");
-    sql.bind(process_id).push(" AND submitted <= ").bind(newest);
-    page(&mut sql, end, limit);
-    let rows = sql.fetch(&schema.db).await?;
-    rows.iter().map(|row| ContributionRow::read(row).map_err(undecodable)).collect()
+    from: &PageEnd,
+    size: usize,
+) -> sqlx::Result<Page<ContributionRow>> {
+    let select = || {
+        let mut sql = Sql::new(
+            schema,
+            "SELECT created_at, id, submitted, body, text FROM {s}.contribution
+             WHERE process_id = ",
+        );
+        sql.bind(process_id).push(" AND submitted <= ").bind(from.newest);
+        sql
+    };
+    let bytes = |row: &ContributionRow| row.body.encoded_len() + row.text.len();
+    paging::read(&schema.db, from, size, select, ContributionRow::read, bytes).await
 }
 
-fn page(sql: &mut Sql, end: Option<&PageEnd>, limit: usize) {
-    if let Some(PageEnd { created_at, id, .. }) = end {
-        sql.push(" AND (created_at, id) < ")
-            .list::<Arg>([(*created_at).into(), id.as_str().into()]);
-    }
-    sql.push(" ORDER BY created_at DESC, id DESC LIMIT ").bind(limit as i64);
-}
-
-fn process(row: &Row) -> sqlx::Result<Process> {
-    Process::decode(row.bytes(0).as_slice()).map_err(undecodable)
+fn process(row: &Row, column: usize) -> Result<Process, DecodeError> {
+    Process::decode(row.bytes(column).as_slice())
 }
 
 fn undecodable(error: DecodeError) -> sqlx::Error {

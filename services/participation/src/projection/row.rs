@@ -46,12 +46,12 @@ impl ProcessRow {
 // === impl ContributionRow ===
 
 impl ContributionRow {
-    /// Reads the columns submitted, body, text.
+    /// Reads submitted, body, text, from the third column on.
     pub fn read(row: &Row) -> Result<Self, DecodeError> {
         Ok(ContributionRow {
-            submitted: row.int(0) as u64,
-            body: Contribution::decode(row.bytes(1).as_slice())?,
-            text: row.bytes(2),
+            submitted: row.int(2) as u64,
+            body: Contribution::decode(row.bytes(3).as_slice())?,
+            text: row.bytes(4),
         })
     }
 

@@ -6,10 +6,9 @@
 //! written, nothing is sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
-use samen_log::{AppendError, Command, CommandError, Expected, Record};
+use samen_log::{AppendError, Command, CommandError, Expected};
 use samen_proto::regional::feed_service_server::FeedService;
 use samen_proto::regional::subscribe_response::Item;
 use samen_proto::regional::*;
@@ -18,6 +17,7 @@ use samen_server::identity::Certificate;
 use samen_server::reply::{self, Check};
 use samen_server::streams::{Outgoing, outgoing};
 use samen_server::time::to_proto;
+use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
@@ -26,7 +26,7 @@ use crate::Regional;
 use crate::domain::disclosure::{Disclose, decide};
 use crate::domain::{Rejection, agreement};
 use crate::feed::cloudevent::cloud_event;
-use crate::projection::queries;
+use crate::projection::queries::{self, Place};
 
 /// Events that are recorded as disclosed, and sent, together.
 const PAGE: usize = 200;
@@ -51,7 +51,7 @@ impl FeedService for Regional {
     async fn subscribe(&self, request: Request<SubscribeRequest>) -> Answer<Self::SubscribeStream> {
         let caller = caller(&request)?;
         let certificate = caller.certificate.clone();
-        let SubscribeRequest { agreement_id, after } = request.into_inner();
+        let SubscribeRequest { agreement_id, after, epoch } = request.into_inner();
         // Who it is comes first: a stranger does not even learn what an id is.
         let partner = self.partner(certificate.as_ref()).await?;
         let mut check = Check::default();
@@ -59,15 +59,12 @@ impl FeedService for Regional {
         check.finish()?;
         self.agreement(&agreement_id, &partner).await?;
         let (feed, _) = self.feeds.get::<Rejection>(&agreement_id).await.map_err(reply::command)?;
-        if after > feed.length {
-            let text = format!("after is {after}, but the feed reaches {}", feed.length);
-            return Err(reply::precondition("BEYOND_END", "after", &text));
-        }
+        self.see_own_log().await?;
+        self.check_place(&agreement_id, after, epoch, feed.length).await?;
 
         let service = self.clone();
         // What a heartbeat says: resuming from there misses nothing.
-        let sent = Arc::new(AtomicU64::new(after));
-        let told = sent.clone();
+        let (told, heard) = watch::channel((after, epoch));
         let items = async_stream::try_stream! {
             // Seen before the first look, so that no change is missed.
             let mut changed = service.store.watch();
@@ -82,34 +79,38 @@ impl FeedService for Regional {
                 let page = queries::feed(service.store.schema(), &agreement_id, after, PAGE)
                     .await
                     .map_err(reply::unavailable)?;
-                if let (Some((first, _)), Some((last, _))) = (page.first(), page.last()) {
-                    let (first, last) = (*first, *last);
+                if let (Some(first), Some(last)) = (page.first(), page.last()) {
+                    let (first, last) = (first.position, last.position);
                     if !service.disclose(&terms, &certificate, first, last).await? {
                         continue;
                     }
-                    for (position, record) in page {
-                        after = position;
-                        sent.store(position, Ordering::Relaxed);
-                        yield service.item(&terms, position, &record);
+                    for place in page {
+                        after = place.position;
+                        told.send_replace((after, place.epoch));
+                        yield service.item(&terms, place);
                     }
                     continue;
                 }
-                if !caught_up {
+                // What stood in the feed at the beginning may still be on its
+                // way into the store.
+                if !caught_up && after >= feed.length {
                     caught_up = true;
-                    let mark = Some(Item::CaughtUp(FeedCaughtUp {}));
-                    yield SubscribeResponse { position: after, item: mark };
+                    let (position, epoch) = *told.borrow();
+                    let item = Some(Item::CaughtUp(FeedCaughtUp {}));
+                    yield SubscribeResponse { position, epoch, item };
                 }
                 if changed.changed().await.is_err() {
                     return;
                 }
             }
         };
-        let heartbeat = move || SubscribeResponse {
-            position: told.load(Ordering::Relaxed),
-            item: Some(Item::Heartbeat(FeedHeartbeat { time: Some(to_proto(Timestamp::now())) })),
+        let heartbeat = move || {
+            let (position, epoch) = *heard.borrow();
+            let time = Some(to_proto(Timestamp::now()));
+            let item = Some(Item::Heartbeat(FeedHeartbeat { time }));
+            SubscribeResponse { position, epoch, item }
         };
-        let shutdown = self.deployment.shutdown.clone();
-        Ok(Response::new(outgoing(items, self.deployment.heartbeat, heartbeat, shutdown)))
+        Ok(Response::new(outgoing(items, heartbeat, &self.deployment, &caller)))
     }
 }
 
@@ -191,10 +192,31 @@ impl Regional {
 
     /// What the partner gets at a position: the event, or that there is
     /// nothing which may leave any more.
-    fn item(&self, terms: &Terms, position: u64, record: &Record) -> SubscribeResponse {
+    fn item(&self, terms: &Terms, place: Place) -> SubscribeResponse {
+        let Place { position, epoch, record } = place;
         let agreed = terms.concluded.event_types.contains(&record.r#type);
-        let event = agreed.then(|| cloud_event(&self.deployment.oin, position, record)).flatten();
+        let event = agreed.then(|| cloud_event(&self.deployment.oin, position, &record)).flatten();
         let item = event.map_or(Item::Tombstone(Tombstone {}), Item::Event);
-        SubscribeResponse { position, item: Some(item) }
+        SubscribeResponse { position, epoch, item: Some(item) }
+    }
+
+    /// Whether what the partner saw last still stands where they saw it.
+    async fn check_place(
+        &self,
+        agreement: &str,
+        after: u64,
+        epoch: u64,
+        length: u64,
+    ) -> Result<(), Status> {
+        if after > length {
+            let text = format!("after is {after}, but the feed reaches {length}");
+            return Err(reply::precondition("BEYOND_END", "after", &text));
+        }
+        let stands = queries::epoch_at(self.store.schema(), agreement, after).await;
+        if after > 0 && stands.map_err(reply::unavailable)? != Some(epoch) {
+            let text = format!("position {after} was not given in epoch {epoch}: begin from 0");
+            return Err(reply::precondition("OTHER_EPOCH", "epoch", &text));
+        }
+        Ok(())
     }
 }

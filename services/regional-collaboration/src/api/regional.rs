@@ -2,17 +2,15 @@
 
 use std::collections::HashSet;
 
-use prost::Message;
-use samen_log::{Command, Expected};
+use samen_log::Expected;
 use samen_proto::contract;
-use samen_proto::log::Position;
 use samen_proto::regional::regional_service_server::RegionalService;
 use samen_proto::regional::*;
-use samen_server::Caller;
 use samen_server::access::caller;
+use samen_server::calls::{command, wait};
 use samen_server::paging;
 use samen_server::reply::{self, Check};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 use uuid::Uuid;
 
 use super::Answer;
@@ -101,7 +99,7 @@ impl RegionalService for Regional {
         let query = b"ListPartners";
         let pages = &self.deployment.pages;
         let after: String = pages.end(query, &message.page_token)?.unwrap_or_default();
-        self.wait(message.at_least).await?;
+        wait(&self.store, message.at_least.as_ref()).await?;
         let mut partners = queries::partners(self.store.schema(), &after, size + 1)
             .await
             .map_err(reply::unavailable)?;
@@ -196,7 +194,7 @@ impl RegionalService for Regional {
         let query = format!("ListAgreements {}", message.partner).into_bytes();
         let pages = &self.deployment.pages;
         let before = pages.end(&query, &message.page_token)?.unwrap_or(i64::MAX as u64);
-        self.wait(message.at_least).await?;
+        wait(&self.store, message.at_least.as_ref()).await?;
         let schema = self.store.schema();
         let mut found = queries::agreements(schema, &message.partner, before, size + 1)
             .await
@@ -223,7 +221,7 @@ impl RegionalService for Regional {
         let query = format!("ListDisclosures {}", message.agreement_id).into_bytes();
         let pages = &self.deployment.pages;
         let before = pages.end(&query, &message.page_token)?.unwrap_or(i64::MAX as u64);
-        self.wait(message.at_least).await?;
+        wait(&self.store, message.at_least.as_ref()).await?;
         let (agreement, _) = self
             .agreements
             .get::<Rejection>(&message.agreement_id)
@@ -244,29 +242,6 @@ impl RegionalService for Regional {
         };
         let disclosures = found.into_iter().map(|(_, disclosure)| disclosure).collect();
         Ok(Response::new(ListDisclosuresResponse { disclosures, next_page_token }))
-    }
-}
-
-impl Regional {
-    /// Waits until the store has seen what the caller has written.
-    async fn wait(&self, at_least: Option<Position>) -> Result<(), Status> {
-        let Some(at_least) = at_least else { return Ok(()) };
-        self.store.wait_for(&at_least).await.map_err(reply::wait)
-    }
-}
-
-fn command(
-    caller: &Caller,
-    method: &'static str,
-    request_id: &str,
-    message: &impl Message,
-) -> Command {
-    Command {
-        actor: caller.id.clone(),
-        method,
-        request_id: request_id.to_owned(),
-        content: message.encode_to_vec(),
-        keys: Vec::new(),
     }
 }
 
@@ -294,7 +269,12 @@ fn check_event_types(check: &mut Check, event_types: &[String]) {
     let known: HashSet<String> =
         contract::event_types().map(|event| event.full_name().to_owned()).collect();
     let shared = |kind: &String| known.contains(kind) && contract::is_exchanged(kind);
-    check.require(!event_types.is_empty(), field, "must name at least one");
+    let distinct: HashSet<&String> = event_types.iter().collect();
+    check.require(
+        !event_types.is_empty() && distinct.len() == event_types.len(),
+        field,
+        "must name at least one, and each once",
+    );
     check.require(
         event_types.iter().all(shared),
         field,

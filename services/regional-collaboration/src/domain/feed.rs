@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use samen_log::Aggregate;
+use samen_log::{Aggregate, Cursor};
 use samen_proto::regional::Assigned;
 
 samen_log::events! {
@@ -17,8 +17,8 @@ samen_log::events! {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Feed {
     pub length: u64,
-    /// By log: epoch and position.
-    pub through: BTreeMap<String, (u64, u64)>,
+    /// By log.
+    pub through: BTreeMap<String, Cursor>,
 }
 
 /// Records of one source that belong into the feed, in order.
@@ -28,13 +28,15 @@ pub struct Assign {
     pub source_log: String,
     pub source_epoch: u64,
     pub source_positions: Vec<u64>,
-    /// Up to here the source was looked through.
+    /// Up to here the source was looked through; with the hash of the record
+    /// there.
     pub source_through: u64,
+    pub source_hash: Vec<u8>,
 }
 
 /// Gives places to those records that have none yet.
 pub fn decide(feed: &Feed, assign: Assign) -> Vec<FeedEvent> {
-    let (_, through) = feed.through(&assign.source_log);
+    let through = feed.through(&assign.source_log).position;
     if assign.source_through <= through {
         return Vec::new();
     }
@@ -47,15 +49,16 @@ pub fn decide(feed: &Feed, assign: Assign) -> Vec<FeedEvent> {
             source_log: assign.source_log,
             source_epoch: assign.source_epoch,
             source_through: assign.source_through,
+            source_hash: assign.source_hash,
         }
         .into(),
     ]
 }
 
 impl Feed {
-    /// Up to where a source was looked through: its epoch and position.
-    pub fn through(&self, log: &str) -> (u64, u64) {
-        self.through.get(log).copied().unwrap_or_default()
+    /// Up to where a source was looked through.
+    pub fn through(&self, log: &str) -> Cursor {
+        self.through.get(log).cloned().unwrap_or_default()
     }
 }
 
@@ -66,7 +69,11 @@ impl Aggregate for Feed {
     fn evolve(mut self, event: &FeedEvent) -> Self {
         let FeedEvent::Assigned(assigned) = event;
         self.length += assigned.source_positions.len() as u64;
-        let through = (assigned.source_epoch, assigned.source_through);
+        let through = Cursor {
+            epoch: assigned.source_epoch,
+            position: assigned.source_through,
+            hash: Some(assigned.source_hash.clone()),
+        };
         self.through.insert(assigned.source_log.clone(), through);
         self
     }
@@ -91,7 +98,7 @@ mod tests {
             for (source, from, count) in batches {
                 let log = format!("log{source}");
                 // A reader never skips: it begins at or before what was seen.
-                let from = from.min(feed.through(&log).1);
+                let from = from.min(feed.through(&log).position);
                 let positions: Vec<u64> =
                     (from + 1..=from + count).filter(|p| p % 3 != 0).collect();
                 let assign = Assign {
@@ -100,6 +107,7 @@ mod tests {
                     source_epoch: 1,
                     source_positions: positions,
                     source_through: from + count,
+                    source_hash: vec![1],
                 };
                 for event in decide(&feed, assign) {
                     let FeedEvent::Assigned(assigned) = &event;
@@ -114,7 +122,7 @@ mod tests {
             for log in ["log0", "log1"] {
                 let got: Vec<u64> =
                     placed.iter().filter(|(l, _)| l == log).map(|(_, p)| *p).collect();
-                let (_, through) = feed.through(log);
+                let through = feed.through(log).position;
                 let expected: Vec<u64> = (1..=through).filter(|p| p % 3 != 0).collect();
                 prop_assert_eq!(got, expected);
             }

@@ -77,12 +77,21 @@ async fn keep_sources(
     Ok(())
 }
 
+/// A row of `feed_entry`.
+struct Entry {
+    agreement: String,
+    position: u64,
+    epoch: u64,
+    source_log: String,
+    source_position: u64,
+}
+
 /// What a batch of this service's own records changes.
 #[derive(Default)]
 struct Batch {
     partners: HashMap<String, Partner>,
     agreements: HashMap<String, (u64, Agreement)>,
-    entries: Vec<(String, u64, String, u64)>,
+    entries: Vec<Entry>,
     disclosures: Vec<(u64, Disclosure)>,
 }
 
@@ -101,11 +110,13 @@ impl Batch {
         } else if let Some(FeedEvent::Assigned(assigned)) = decode(record).map_err(bad)? {
             let count = assigned.source_positions.len() as u64;
             let positions = (assigned.first_position..).zip(assigned.source_positions);
-            for (position, source) in positions {
-                let entry =
-                    (assigned.agreement_id.clone(), position, assigned.source_log.clone(), source);
-                self.entries.push(entry);
-            }
+            self.entries.extend(positions.map(|(position, source_position)| Entry {
+                agreement: assigned.agreement_id.clone(),
+                position,
+                epoch: record.epoch,
+                source_log: assigned.source_log.clone(),
+                source_position,
+            }));
             let id = &assigned.agreement_id;
             let (_, agreement) = self.known_agreement(tx, schema, record, id).await?;
             agreement.feed_position = assigned.first_position + count - 1;
@@ -241,14 +252,16 @@ impl Batch {
         for chunk in self.entries.chunks(CHUNK) {
             let mut sql = Sql::new(
                 schema,
-                "INSERT INTO {s}.feed_entry (agreement, position, source_log, source_position) ",
+                "INSERT INTO {s}.feed_entry
+                     (agreement, position, epoch, source_log, source_position) ",
             );
-            sql.values(chunk.iter().map(|(agreement, position, log, source)| {
+            sql.values(chunk.iter().map(|entry| {
                 [
-                    agreement.as_str().into(),
-                    (*position).into(),
-                    log.as_str().into(),
-                    (*source).into(),
+                    entry.agreement.as_str().into(),
+                    entry.position.into(),
+                    entry.epoch.into(),
+                    entry.source_log.as_str().into(),
+                    entry.source_position.into(),
                 ]
             }));
             sql.execute(tx).await?;

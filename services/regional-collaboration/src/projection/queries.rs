@@ -55,6 +55,24 @@ pub async fn agreements_of(schema: &Schema, partner: &str) -> sqlx::Result<Vec<A
     sql.fetch(&schema.db).await?.iter().map(|row| decoded(row, 0)).collect()
 }
 
+/// The epoch in which a place of a feed was given.
+pub async fn epoch_at(
+    schema: &Schema,
+    agreement: &str,
+    position: u64,
+) -> sqlx::Result<Option<u64>> {
+    let mut sql = Sql::new(schema, "SELECT epoch FROM {s}.feed_entry WHERE agreement = ");
+    sql.bind(agreement).push(" AND position = ").bind(position);
+    Ok(sql.fetch(&schema.db).await?.first().map(|row| row.int(0) as u64))
+}
+
+/// A place in a feed, and what stands there.
+pub struct Place {
+    pub position: u64,
+    pub epoch: u64,
+    pub record: Record,
+}
+
 /// What stands in a feed after a position. Ends before the first place whose
 /// record this store has not seen yet.
 pub async fn feed(
@@ -62,10 +80,10 @@ pub async fn feed(
     agreement: &str,
     after: u64,
     limit: usize,
-) -> sqlx::Result<Vec<(u64, Record)>> {
+) -> sqlx::Result<Vec<Place>> {
     let mut sql = Sql::new(
         schema,
-        "SELECT e.position, r.body
+        "SELECT e.position, e.epoch, r.body
          FROM {s}.feed_entry AS e
          JOIN {s}.source_record AS r ON r.log = e.source_log AND r.position = e.source_position
          WHERE e.agreement = ",
@@ -79,7 +97,8 @@ pub async fn feed(
         if position != expected {
             break;
         }
-        entries.push((position, decoded(row, 1)?));
+        let epoch = row.int(1) as u64;
+        entries.push(Place { position, epoch, record: decoded(row, 2)? });
     }
     Ok(entries)
 }

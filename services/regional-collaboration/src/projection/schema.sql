@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS {s}.agreement (
 CREATE TABLE IF NOT EXISTS {s}.feed_entry (
     agreement       text   NOT NULL,
     position        bigint NOT NULL,
+    -- The epoch in which the place was given.
+    epoch           bigint NOT NULL,
     source_log      text   NOT NULL,
     source_position bigint NOT NULL,
     PRIMARY KEY (agreement, position)

@@ -14,11 +14,13 @@ const FINGERPRINT_BYTES: usize = 32;
 
 pub async fn measure(place: &Place, load: Load) -> anyhow::Result<Measured> {
     let shutdown = CancellationToken::new();
-    let _stop = shutdown.clone().drop_guard();
     let location = place.location("append").await?;
-    let log = Log::open(&location, "bench.append", shutdown).await?;
+    let log = Log::open(&location, "bench.append", shutdown.clone()).await?;
+    // Dropped before the log is: its tasks end when they were told to.
+    let _stop = shutdown.drop_guard();
+    let clients = log.clone();
     load.run(move |client, call| {
-        let log = log.clone();
+        let log = clients.clone();
         async move {
             let stream = format!("bench/{client}");
             log.append(Append {

@@ -39,13 +39,14 @@ const DESCRIPTION: &str = "Naast de container bij het winkelcentrum ligt sinds g
 
 /// The service, on a port of its own.
 struct Service {
+    /// Its tasks end with it, also when a measure fails; dropped before the log
+    /// is.
+    _stop: DropGuard,
     address: SocketAddr,
     token: String,
     log: Log,
     shutdown: CancellationToken,
     serving: JoinHandle<Result<(), ServeError>>,
-    /// Its tasks end with it, also when a measure fails.
-    _stop: DropGuard,
 }
 
 /// Commands, and a rebuild of the records that they wrote.
@@ -124,12 +125,13 @@ impl Service {
             grpc::serve(bound, routes, &samen_requests::SERVICES, port, &deployment).await
         });
         let token = issuer.issue("bench", &[Role::Handler], TOKEN_TTL)?;
-        Ok(Service { address, token, log, shutdown, serving, _stop: stop })
+        Ok(Service { _stop: stop, address, token, log, shutdown, serving })
     }
 
     /// Stops it, as an operator would.
     async fn end(self) -> anyhow::Result<()> {
         self.shutdown.cancel();
-        Ok(self.serving.await??)
+        self.serving.await??;
+        Ok(())
     }
 }

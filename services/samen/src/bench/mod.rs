@@ -70,7 +70,7 @@ pub struct Bench {
     #[arg(long, default_value = "8", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=64))]
     connections: u16,
-    /// How often all of it is measured; the middle one of the figures counts
+    /// How often all of it is measured; the median of the figures counts
     #[arg(long, default_value = "3", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=9))]
     rounds: u16,
@@ -147,9 +147,10 @@ impl Bench {
     /// What the figures depend on.
     fn conditions(&self, places: &Places) -> String {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let postgres = places.postgres().map_or(String::new(), |p| format!(", {}", p.version()));
+        let postgres =
+            places.postgres().map_or(String::new(), |p| format!(", PostgreSQL {}", p.version()));
         format!(
-            "samen {}, {cores} cores{postgres}, {} clients, {} s each, the middle of {} rounds",
+            "samen {}, {cores} cores{postgres}, {} clients, {} s each, median of rounds: {}",
             env!("CARGO_PKG_VERSION"),
             self.clients,
             self.seconds,

@@ -8,7 +8,7 @@ use anyhow::Context;
 use samen_log::Location;
 use samen_log::db::POSTGRES_CONNECTIONS;
 use sqlx::postgres::PgPoolOptions;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -94,8 +94,12 @@ impl Places {
 
 impl Postgres {
     async fn open(url: &str) -> sqlx::Result<Self> {
+        // One connection by itself first: a pool would not say why there is none.
+        let mut connection = PgConnection::connect(url).await?;
+        let version = "SHOW server_version";
+        let version: String = sqlx::query_scalar(version).fetch_one(&mut connection).await?;
+        connection.close().await?;
         let pool = PgPoolOptions::new().max_connections(1).connect(url).await?;
-        let version: String = sqlx::query_scalar("SHOW server_version").fetch_one(&pool).await?;
         Ok(Postgres {
             url: url.to_owned(),
             // Short: PostgreSQL cuts names off after 63 bytes.

@@ -16,14 +16,15 @@ use super::place::Place;
 /// again, so that its records come from the database and not from memory.
 pub async fn measure(place: &Place, log: &str, written: u64) -> anyhow::Result<Measured> {
     let shutdown = CancellationToken::new();
-    let _stop = shutdown.clone().drop_guard();
     let location = place.location(samen_requests::NAME).await?;
     let log = Log::open(&location, log, shutdown.clone()).await?;
+    // Dropped before the log is: its tasks end when they were told to.
+    let _stop = shutdown.clone().drop_guard();
     let fresh = place.location("rebuilt").await?;
     let store = Store::open(&fresh, RequestProjection).await?;
 
     let all = Position { log: log.id().to_owned(), epoch: log.epoch(), position: written };
-    let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log)];
+    let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];
     let began = Instant::now();
     tokio::spawn(store.clone().run(follows, shutdown));
     store.wait_for(&all).await?;

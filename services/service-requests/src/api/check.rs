@@ -7,13 +7,14 @@ use samen_server::time::from_proto;
 
 use crate::domain;
 
-/// Characters of a category's code.
-const CATEGORY: std::ops::RangeInclusive<usize> = 1..=200;
-/// Values of one filter field.
+/// Characters of a category, and of any other code.
+const CODE: std::ops::RangeInclusive<usize> = 1..=200;
+/// Values of one filter field; of the statuses, of which there are few.
 const MAX_FILTER_VALUES: usize = 1_000;
+const MAX_STATUSES: usize = 16;
 
 pub fn category(check: &mut Check, category: &str) {
-    check.text("category", category, CATEGORY);
+    check.text("category", category, CODE);
 }
 
 /// A real point, where there is one.
@@ -33,15 +34,19 @@ pub fn neighbourhood(area: &Area, location: Option<&Location>) -> String {
 
 /// A filter whose every value is one that a request can have.
 pub fn filter(check: &mut Check, filter: &RequestFilter) {
-    for status in &filter.statuses {
-        check.choice::<Status>("filter.statuses", *status);
+    let field = "filter.statuses";
+    check.require(filter.statuses.len() <= MAX_STATUSES, field, "must be at most 16 values");
+    for status in filter.statuses.iter().take(MAX_STATUSES) {
+        check.choice::<Status>(field, *status);
     }
     for (field, values) in [
         ("filter.categories", &filter.categories),
         ("filter.neighbourhoods", &filter.neighbourhoods),
     ] {
         check.require(values.len() <= MAX_FILTER_VALUES, field, "must be at most 1000 values");
-        check.require(values.iter().all(|v| !v.is_empty()), field, "must not be empty values");
+        for value in values.iter().take(MAX_FILTER_VALUES) {
+            check.text(field, value, CODE);
+        }
     }
     for (field, instant) in [
         ("filter.created_from", &filter.created_from),

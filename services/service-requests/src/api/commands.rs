@@ -1,7 +1,5 @@
 //! Commands: what changes.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use prost::Message;
 use samen_log::append::NewKey;
@@ -10,8 +8,8 @@ use samen_log::{Command, CommandError, Outcome};
 use samen_proto::log::Sealed;
 use samen_proto::options::Role;
 use samen_proto::requests::*;
-use samen_server::Caller;
 use samen_server::access::caller;
+use samen_server::calls::command;
 use samen_server::reply::{self, Check};
 use samen_server::time::from_proto;
 use tonic::{Request, Status as Refusal};
@@ -179,7 +177,6 @@ pub async fn reveal(
     let caller = caller(&request)?;
     let message = request.into_inner();
     let mut check = Check::default();
-    check.request_id(&message.request_id);
     check.id("id", &message.id);
     check.choice::<Purpose>("purpose", message.purpose);
     check.finish()?;
@@ -188,7 +185,13 @@ pub async fn reveal(
         .await
         .map_err(reply::unavailable)?
         .ok_or_else(|| reply::not_found("request", &message.id))?;
-    let command = command(&caller, "RevealRequest", &message.request_id, &message);
+    // Each answer is recorded: nobody reads twice under one record.
+    let command = Command {
+        actor: caller.id.clone(),
+        method: "RevealRequest",
+        request_id: Uuid::now_v7().to_string(),
+        ..Command::default()
+    };
     let revealed = RequestRevealed { id: message.id.clone(), purpose: message.purpose };
     service
         .audits
@@ -218,21 +221,6 @@ async fn create(
         })
         .await;
     outcome.map_err(|error: CommandError<Rejection>| reply::command(error))
-}
-
-fn command(
-    caller: &Arc<Caller>,
-    method: &'static str,
-    request_id: &str,
-    message: &impl Message,
-) -> Command {
-    Command {
-        actor: caller.id.clone(),
-        method,
-        request_id: request_id.to_owned(),
-        content: message.encode_to_vec(),
-        keys: Vec::new(),
-    }
 }
 
 /// Seals a text under a key of its own, which goes with the command.

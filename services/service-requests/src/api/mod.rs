@@ -2,6 +2,7 @@
 
 use samen_proto::requests::request_service_server::RequestService;
 use samen_proto::requests::*;
+use samen_server::access::caller;
 use samen_server::streams::Outgoing;
 use tonic::{Request, Response, Status as Refusal};
 
@@ -59,8 +60,9 @@ impl RequestService for Requests {
 
     async fn watch_statistics(
         &self,
-        _: Request<WatchStatisticsRequest>,
+        r: Request<WatchStatisticsRequest>,
     ) -> Answer<Self::WatchStatisticsStream> {
-        Ok(Response::new(self.statistics.watch(&self.deployment)))
+        let caller = caller(&r)?;
+        Ok(Response::new(self.statistics.watch(&self.deployment, &caller)))
     }
 }

@@ -3,16 +3,16 @@
 use prost::Message;
 use samen_proto::options::Role;
 use samen_proto::requests::*;
+use samen_server::Caller;
 use samen_server::access::caller;
-use samen_server::paging;
-use samen_server::reply::{self, Check};
-use samen_server::time::micros;
-use samen_server::{Caller, reply::not_found};
+use samen_server::calls::wait;
+use samen_server::paging::{self, PageEnd};
+use samen_server::reply::{self, Check, not_found};
 use tonic::{Request, Status as Refusal};
 
 use super::check;
 use crate::Requests;
-use crate::projection::queries::{self, PageEnd, Visible};
+use crate::projection::queries::{self, Visible};
 
 /// Employees see all requests, residents what they filed.
 pub fn visible_to(caller: &Caller) -> Visible {
@@ -32,7 +32,7 @@ pub async fn get(
     let mut check = Check::default();
     check.id("id", &message.id);
     check.finish()?;
-    wait(service, message.at_least.as_ref()).await?;
+    wait(&service.store, message.at_least.as_ref()).await?;
     let row = queries::get(service.store.schema(), &visible_to(&caller), &message.id)
         .await
         .map_err(reply::unavailable)?;
@@ -56,34 +56,14 @@ pub async fn list(
     let query = format!("ListRequests {visible:?} ").into_bytes();
     let query = [query, filter.encode_to_vec()].concat();
     let pages = &service.deployment.pages;
-    let end: Option<PageEnd> = pages.end(&query, &message.page_token)?;
-    wait(service, message.at_least.as_ref()).await?;
+    let from: Option<PageEnd> = pages.end(&query, &message.page_token)?;
+    let at_least = message.at_least.as_ref();
+    wait(&service.store, at_least).await?;
 
-    let newest = match &end {
-        Some(end) => end.newest,
-        None => service.store.cursor(service.log.id()).position,
-    };
-    let schema = service.store.schema();
-    let mut requests = queries::list(schema, &visible, &filter, newest, end.as_ref(), size + 1)
+    let from = from.unwrap_or_else(|| PageEnd::now(&service.store, service.log.id(), at_least));
+    let page = queries::list(service.store.schema(), &visible, &filter, &from, size)
         .await
         .map_err(reply::unavailable)?;
-    let more = requests.len() > size;
-    requests.truncate(size);
-    let next_page_token = match requests.last() {
-        Some(last) if more => {
-            let created_at = last.create_time.as_ref().map_or(0, micros);
-            pages.token(&query, &PageEnd { created_at, newest, id: last.id.clone() })?
-        }
-        _ => String::new(),
-    };
-    Ok(ListRequestsResponse { requests, next_page_token })
-}
-
-/// Waits until the store has seen what the caller has written.
-pub async fn wait(
-    service: &Requests,
-    at_least: Option<&samen_proto::log::Position>,
-) -> Result<(), Refusal> {
-    let Some(at_least) = at_least else { return Ok(()) };
-    service.store.wait_for(at_least).await.map_err(reply::wait)
+    let next_page_token = pages.next(&query, page.end.as_ref())?;
+    Ok(ListRequestsResponse { requests: page.items, next_page_token })
 }

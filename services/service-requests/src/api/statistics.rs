@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use samen_log::store::Checkpoints;
-use samen_log::{Cursor, Store};
+use samen_log::{Cursor, Store, supervise};
 use samen_proto::log::{CaughtUp, Heartbeat};
 use samen_proto::requests::watch_statistics_response::Item as Sent;
 use samen_proto::requests::{NeighbourhoodCount, WatchStatisticsResponse};
-use samen_server::Deployment;
 use samen_server::area::Area;
 use samen_server::streams::{Outgoing, outgoing};
+use samen_server::{Caller, Deployment};
 use tokio::sync::watch;
 
 use crate::projection::queries;
@@ -23,7 +23,7 @@ const COALESCE: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Counts by code, and up to where they were counted.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, PartialEq)]
 struct Counted {
     at: Cursor,
     counts: BTreeMap<String, NeighbourhoodCount>,
@@ -33,32 +33,33 @@ struct Counted {
 #[derive(Clone)]
 pub struct Statistics {
     log: Arc<str>,
-    counted: watch::Receiver<Arc<Counted>>,
+    /// `None` until they are counted for the first time.
+    counted: watch::Receiver<Option<Arc<Counted>>>,
 }
 
 impl Statistics {
-    /// Begins to count. Ends when the deployment shuts down.
+    /// Begins to count.
     pub fn start(store: Store, log: &str, deployment: &Deployment) -> Self {
-        let (sender, counted) = watch::channel(Arc::default());
+        let (sender, counted) = watch::channel(None);
         let area = deployment.area.clone();
-        let shutdown = deployment.shutdown.clone();
         let log: Arc<str> = log.into();
         let id = log.clone();
-        tokio::spawn(async move {
+        supervise("statistics", deployment.shutdown.clone(), async move {
             let mut changed = store.watch();
             loop {
                 read(&store, &area, &id, &sender).await;
-                tokio::select! {
-                    () = shutdown.cancelled() => return,
-                    () = settle(&mut changed) => {}
-                }
+                settle(&mut changed).await;
             }
         });
         Statistics { log, counted }
     }
 
     /// All counts, a mark, then each that changes.
-    pub fn watch(&self, deployment: &Deployment) -> Outgoing<WatchStatisticsResponse> {
+    pub fn watch(
+        &self,
+        deployment: &Deployment,
+        caller: &Caller,
+    ) -> Outgoing<WatchStatisticsResponse> {
         let mut counted = self.counted.clone();
         let log = self.log.clone();
         let items = async_stream::stream! {
@@ -66,16 +67,18 @@ impl Statistics {
             let mut caught_up = false;
             loop {
                 let now = counted.borrow_and_update().clone();
-                for (code, count) in &now.counts {
-                    if sent.get(code) != Some(count) {
-                        sent.insert(code.clone(), count.clone());
-                        yield Ok(item(Sent::Count(count.clone())));
+                if let Some(now) = now {
+                    for (code, count) in &now.counts {
+                        if sent.get(code) != Some(count) {
+                            sent.insert(code.clone(), count.clone());
+                            yield Ok(item(Sent::Count(count.clone())));
+                        }
                     }
-                }
-                if !caught_up {
-                    caught_up = true;
-                    let position = Some(now.at.to_position(&log));
-                    yield Ok(item(Sent::CaughtUp(CaughtUp { position })));
+                    if !caught_up {
+                        caught_up = true;
+                        let position = Some(now.at.to_position(&log));
+                        yield Ok(item(Sent::CaughtUp(CaughtUp { position })));
+                    }
                 }
                 if counted.changed().await.is_err() {
                     return;
@@ -85,10 +88,10 @@ impl Statistics {
         let counted = self.counted.clone();
         let log = self.log.clone();
         let heartbeat = move || {
-            let position = Some(counted.borrow().at.to_position(&log));
+            let position = counted.borrow().as_ref().map(|now| now.at.to_position(&log));
             item(Sent::Heartbeat(Heartbeat { position }))
         };
-        outgoing(items, deployment.heartbeat, heartbeat, deployment.shutdown.clone())
+        outgoing(items, heartbeat, deployment, caller)
     }
 }
 
@@ -101,7 +104,7 @@ async fn settle(changed: &mut watch::Receiver<Checkpoints>) {
     }
 }
 
-async fn read(store: &Store, area: &Area, log: &str, to: &watch::Sender<Arc<Counted>>) {
+async fn read(store: &Store, area: &Area, log: &str, to: &watch::Sender<Option<Arc<Counted>>>) {
     let at = store.cursor(log);
     match queries::counts(store.schema()).await {
         Ok(found) => {
@@ -112,8 +115,9 @@ async fn read(store: &Store, area: &Area, log: &str, to: &watch::Sender<Arc<Coun
             });
             let counts: BTreeMap<_, _> = named.collect();
             to.send_if_modified(|old| {
-                let changed = old.counts != counts || old.at != at;
-                *old = Arc::new(Counted { at, counts });
+                let now = Counted { at, counts };
+                let changed = old.as_deref() != Some(&now);
+                *old = Some(Arc::new(now));
                 changed
             });
         }

@@ -82,9 +82,9 @@ async fn load(
     for ids in ids.chunks(CHUNK) {
         let mut sql = Sql::new(
             schema,
-            "SELECT body, filed_by, description, reporter FROM {s}.request WHERE id IN ",
+            "SELECT body, filed_by, description, reporter FROM {s}.request WHERE id",
         );
-        sql.list(ids.iter().copied());
+        sql.any_of(ids.iter().copied());
         for found in sql.fetch_in(tx).await? {
             let row = RequestRow::read(&found).map_err(|e| sqlx::Error::Decode(e.into()))?;
             rows.insert(row.body.id.clone(), row);

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use prost::Message;
-use samen_log::sql::Arg;
+use prost::{DecodeError, Message};
 use samen_log::{Row, Schema, Sql};
 use samen_proto::requests::{NeighbourhoodCount, RequestFilter, ServiceRequest};
+use samen_server::paging::{self, Page, PageEnd};
 use samen_server::time::micros;
-use serde::{Deserialize, Serialize};
 
 use super::row::RequestRow;
 
@@ -21,13 +20,12 @@ pub enum Visible {
     FiledBy(String),
 }
 
-/// Where a page ended, and what was there when the list began: requests that
-/// came since are not on later pages, whatever their moment.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct PageEnd {
-    pub created_at: i64,
-    pub newest: u64,
-    pub id: String,
+/// What became of a request that changed, for one who watches some.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    Now(Box<ServiceRequest>),
+    /// It does not match, whether it did before or not.
+    Left(String),
 }
 
 /// One request with its sealed parts.
@@ -42,40 +40,44 @@ pub async fn get(schema: &Schema, visible: &Visible, id: &str) -> sqlx::Result<O
     found.first().map(RequestRow::read).transpose().map_err(|e| sqlx::Error::Decode(e.into()))
 }
 
-/// These requests, those among them that match.
-pub async fn get_all(
+/// What became of these requests, for one who watches those that match.
+pub async fn changes(
     schema: &Schema,
     visible: &Visible,
     filter: &RequestFilter,
     ids: &BTreeSet<String>,
-) -> sqlx::Result<Vec<ServiceRequest>> {
-    let mut sql = Sql::new(schema, "SELECT body FROM {s}.request WHERE id IN ");
-    sql.list(ids.iter().map(String::as_str));
-    restrict(&mut sql, visible);
+) -> sqlx::Result<Vec<Change>> {
+    let mut sql = Sql::new(schema, "SELECT id, body, CAST(CASE WHEN 1 = 1");
     narrow(&mut sql, filter);
+    sql.push(" THEN 1 ELSE 0 END AS bigint) FROM ").push(schema.name());
+    sql.push(".request WHERE id").any_of(ids.iter().map(String::as_str));
+    restrict(&mut sql, visible);
     sql.push(" ORDER BY number");
-    sql.fetch(&schema.db).await?.iter().map(body).collect()
+    let change = |row: &Row| match row.int(2) {
+        0 => Ok(Change::Left(row.text(0))),
+        _ => body(row, 1).map(|request| Change::Now(Box::new(request))),
+    };
+    let changes = sql.fetch(&schema.db).await?.iter().map(change).collect::<Result<_, _>>();
+    changes.map_err(|e| sqlx::Error::Decode(e.into()))
 }
 
-/// A page of requests, newest first: `limit` of them after `end`.
+/// A page of requests, newest first: `size` of them after `from`.
 pub async fn list(
     schema: &Schema,
     visible: &Visible,
     filter: &RequestFilter,
-    newest: u64,
-    end: Option<&PageEnd>,
-    limit: usize,
-) -> sqlx::Result<Vec<ServiceRequest>> {
-    let mut sql = Sql::new(schema, "SELECT body FROM {s}.request WHERE number <= ");
-    sql.bind(newest);
-    restrict(&mut sql, visible);
-    narrow(&mut sql, filter);
-    if let Some(PageEnd { created_at, id, .. }) = end {
-        sql.push(" AND (created_at, id) < ")
-            .list::<Arg>([(*created_at).into(), id.as_str().into()]);
-    }
-    sql.push(" ORDER BY created_at DESC, id DESC LIMIT ").bind(limit as i64);
-    sql.fetch(&schema.db).await?.iter().map(body).collect()
+    from: &PageEnd,
+    size: usize,
+) -> sqlx::Result<Page<ServiceRequest>> {
+    let select = || {
+        let mut sql =
+            Sql::new(schema, "SELECT created_at, id, body FROM {s}.request WHERE number <= ");
+        sql.bind(from.newest);
+        restrict(&mut sql, visible);
+        narrow(&mut sql, filter);
+        sql
+    };
+    paging::read(&schema.db, from, size, select, |row| body(row, 2), Message::encoded_len).await
 }
 
 /// Open and closed requests by neighbourhood; names are the area's to give.
@@ -105,13 +107,13 @@ fn restrict(sql: &mut Sql, visible: &Visible) {
 
 fn narrow(sql: &mut Sql, filter: &RequestFilter) {
     if !filter.statuses.is_empty() {
-        sql.push(" AND status IN ").list(filter.statuses.iter().copied());
+        sql.push(" AND status").any_of(filter.statuses.iter().copied());
     }
     if !filter.categories.is_empty() {
-        sql.push(" AND category IN ").list(filter.categories.iter().map(String::as_str));
+        sql.push(" AND category").any_of(filter.categories.iter().map(String::as_str));
     }
     if !filter.neighbourhoods.is_empty() {
-        sql.push(" AND neighbourhood IN ").list(filter.neighbourhoods.iter().map(String::as_str));
+        sql.push(" AND neighbourhood").any_of(filter.neighbourhoods.iter().map(String::as_str));
     }
     if let Some(from) = &filter.created_from {
         sql.push(" AND created_at >= ").bind(micros(from));
@@ -121,6 +123,6 @@ fn narrow(sql: &mut Sql, filter: &RequestFilter) {
     }
 }
 
-fn body(row: &Row) -> sqlx::Result<ServiceRequest> {
-    ServiceRequest::decode(row.bytes(0).as_slice()).map_err(|e| sqlx::Error::Decode(e.into()))
+fn body(row: &Row, column: usize) -> Result<ServiceRequest, DecodeError> {
+    ServiceRequest::decode(row.bytes(column).as_slice())
 }
