@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -215,16 +216,13 @@ pub(crate) fn channel(schema: &Schema) -> String {
 }
 
 /// The appender task: ends when the last sender is dropped.
-pub(crate) async fn run(
-    log: String,
-    schema: Schema,
-    tail: Arc<Tail>,
-    mut jobs: mpsc::Receiver<Job>,
-) {
+pub(crate) async fn run(log: String, schema: Schema, tail: Arc<Tail>, jobs: mpsc::Receiver<Job>) {
     let grew = watch::Sender::new(0);
     if let Db::Postgres(pool) = &schema.db {
         tokio::spawn(notify(pool.clone(), channel(&schema), grew.subscribe()));
     }
+    let mut appender = Appender { schema, believed: None };
+    let mut jobs = jobs;
     while let Some(first) = jobs.recv().await {
         let mut bytes = size(&first.append);
         let mut batch = vec![first];
@@ -236,8 +234,8 @@ pub(crate) async fn run(
         let (appends, replies): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|job| (job.append, job.reply)).unzip();
         // A server that fell silent is told from one that is slow.
-        let committed = tokio::time::timeout(COMMIT_TIMEOUT, commit(&schema, &appends)).await;
-        match committed.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)) {
+        let committed = tokio::time::timeout(COMMIT_TIMEOUT, appender.commit(&appends)).await;
+        match committed.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok((results, records)) => {
                 tail.push(&records);
                 if let Some(last) = records.last() {
@@ -265,31 +263,89 @@ fn size(append: &Append) -> usize {
 
 type Results = Vec<Result<Appended, AppendError>>;
 
-/// Commits a batch in one transaction, and says what became of each command.
-async fn commit(schema: &Schema, batch: &[Append]) -> sqlx::Result<(Results, Vec<Arc<Record>>)> {
-    let asked = Asked::by(batch);
-    let mut tx = match &schema.db {
-        Db::Postgres(pool) => Tx::Postgres(postgres::begin(schema, pool).await?),
-        Db::Sqlite(_) => schema.begin().await?,
-    };
-    let (mut head, mut known) = match &mut tx {
-        Tx::Postgres(tx) => postgres::look_up(schema, tx, &asked).await?,
-        Tx::Sqlite(tx) => sqlite::look_up(schema, tx, &asked).await?,
-    };
+/// Commits batches, one after another.
+struct Appender {
+    schema: Schema,
+    /// Where the log stands if nobody else has appended since we did.
+    believed: Option<Believed>,
+}
+
+struct Believed {
+    head: Head,
+    /// The database's clock, and when it said so.
+    now: i64,
+    at: Instant,
+}
+
+impl Appender {
+    /// Commits a batch, and says what became of each command.
+    async fn commit(&mut self, batch: &[Append]) -> sqlx::Result<(Results, Vec<Arc<Record>>)> {
+        if let Some(done) = self.commit_as_believed(batch).await? {
+            return Ok(done);
+        }
+        let asked = Asked::by(batch);
+        let mut tx = match &self.schema.db {
+            Db::Postgres(pool) => Tx::Postgres(postgres::begin(&self.schema, pool).await?),
+            Db::Sqlite(_) => self.schema.begin().await?,
+        };
+        let (head, known) = match &mut tx {
+            Tx::Postgres(tx) => postgres::look_up(&self.schema, tx, &asked).await?,
+            Tx::Sqlite(tx) => sqlite::look_up(&self.schema, tx, &asked).await?,
+        };
+        let (now, at) = (known.now, Instant::now());
+        let (results, head, written) = accept_all(batch, head, known);
+        if !written.records.is_empty() {
+            match &mut tx {
+                Tx::Postgres(tx) => postgres::write(&self.schema, tx, &head, &written).await?,
+                Tx::Sqlite(tx) => sqlite::write(&self.schema, tx, &head, &written).await?,
+            }
+            tx.commit().await?;
+        }
+        self.believed = Some(Believed { head, now, at });
+        Ok((results, written.records.into_iter().map(Arc::new).collect()))
+    }
+
+    /// Commits a batch on PostgreSQL in one round trip, on the belief that
+    /// nobody else appended and that every stream is where its command expects
+    /// it. One statement writes all of it if that is so, and otherwise nothing;
+    /// `None` then, and where a command needs to be looked at first.
+    async fn commit_as_believed(
+        &mut self,
+        batch: &[Append],
+    ) -> sqlx::Result<Option<(Results, Vec<Arc<Record>>)>> {
+        let Db::Postgres(pool) = &self.schema.db else { return Ok(None) };
+        let Some(believed) = self.believed.take() else { return Ok(None) };
+        let Some(known) = Known::believed(batch, &believed) else { return Ok(None) };
+        let streams: Vec<_> = known.versions.clone().into_iter().collect();
+        let before = believed.head.clone();
+        let (results, head, written) = accept_all(batch, believed.head, known);
+        if written.records.is_empty() {
+            return Ok(None);
+        }
+        let at = Instant::now();
+        let wrote =
+            postgres::write_if(&self.schema, pool, &before, &streams, &head, &written).await;
+        match wrote {
+            Ok(Some(now)) => {
+                self.believed = Some(Believed { head, now, at });
+                Ok(Some((results, written.records.into_iter().map(Arc::new).collect())))
+            }
+            // Refused by the server, so nothing of it is there.
+            Ok(None) | Err(sqlx::Error::Database(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Checks a batch command by command: what became of each, where the log then
+/// stands, and what is to be written.
+fn accept_all(batch: &[Append], mut head: Head, mut known: Known) -> (Results, Head, Written) {
     // The clock of a server that was replaced may be behind.
     known.now = known.now.max(head.recorded_at);
-
     let mut written = Written::default();
-    let results: Results =
+    let results =
         batch.iter().map(|append| accept(append, &mut head, &mut known, &mut written)).collect();
-    if !written.records.is_empty() {
-        match &mut tx {
-            Tx::Postgres(tx) => postgres::write(schema, tx, &head, &written).await?,
-            Tx::Sqlite(tx) => sqlite::write(schema, tx, &head, &written).await?,
-        }
-        tx.commit().await?;
-    }
-    Ok((results, written.records.into_iter().map(Arc::new).collect()))
+    (results, head, written)
 }
 
 /// Checks one command against what is known, and adds what it writes to it.
@@ -354,6 +410,29 @@ fn accept(
         written.commands.push((command.clone(), appended.clone()));
     }
     Ok(appended)
+}
+
+// === impl Known ===
+
+impl Known {
+    /// What a batch expects, taken as known. `None` where that is not enough:
+    /// a stream whose version nobody named, or an end by the clock.
+    fn believed(batch: &[Append], believed: &Believed) -> Option<Self> {
+        let since = believed.at.elapsed().as_micros() as i64;
+        let mut known = Known { now: believed.now + since, ..Known::default() };
+        for append in batch {
+            if append.not_after.is_some() {
+                return None;
+            }
+            for Expected { stream, version } in &append.expect {
+                known.versions.entry(stream.clone()).or_insert(*version);
+            }
+            if append.events.iter().any(|event| !known.versions.contains_key(&event.stream)) {
+                return None;
+            }
+        }
+        Some(known)
+    }
 }
 
 // === impl Asked ===

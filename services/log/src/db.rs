@@ -32,6 +32,16 @@ const SESSION: [(&str, &str); 5] = [
     ("tcp_keepalives_interval", "2"),
     ("tcp_keepalives_count", "3"),
 ];
+/// A session that only looks up by key, always with the same statements and
+/// arrays of any length: planning them anew each time costs more than running
+/// them, and a plan made while a table was empty must still go by its index.
+const LOOK_UPS: [(&str, &str); 5] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
 /// PostgreSQL connections per pool, unless configured otherwise.
 pub const POSTGRES_CONNECTIONS: u32 = 8;
 
@@ -211,14 +221,9 @@ impl Schema {
     pub(crate) fn dedicated(&self) -> Schema {
         let db = match &self.db {
             Db::Postgres(pool) => Db::Postgres(
-                postgres_pool().max_connections(1).connect_lazy_with(
-                    // Always the same statements, with arrays of any length:
-                    // planning them anew each time costs more than running.
-                    pool.connect_options()
-                        .as_ref()
-                        .clone()
-                        .options([("plan_cache_mode", "force_generic_plan")]),
-                ),
+                postgres_pool()
+                    .max_connections(1)
+                    .connect_lazy_with(pool.connect_options().as_ref().clone().options(LOOK_UPS)),
             ),
             Db::Sqlite(pool) => Db::Sqlite(
                 SqlitePoolOptions::new()

@@ -15,6 +15,7 @@ use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, supervise};
 use samen_proto::regional::feed_service_server::FeedServiceServer;
 use samen_proto::regional::regional_service_server::RegionalServiceServer;
 use samen_server::Deployment;
+use samen_server::calls;
 use samen_server::log_service::LogDoor;
 use samen_server::reply;
 use tokio_util::sync::CancellationToken;
@@ -74,10 +75,7 @@ impl Regional {
             store,
         };
         // Nothing is answered from a store that is still being built.
-        tokio::select! {
-            seen = service.see_own_log() => drop(seen),
-            () = shutdown.cancelled() => {}
-        }
+        calls::built(&service.store, &service.log, &shutdown).await?;
         supervise("assigner", shutdown, reactor::run(service.clone(), sources));
         Ok(service)
     }

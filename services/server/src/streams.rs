@@ -11,6 +11,7 @@ use prost::DecodeError;
 use samen_log::record::Position;
 use samen_log::{Cursor, Follow, Item, Log, Record, Store};
 use samen_proto::log::{CaughtUp, Heartbeat};
+use samen_proto::options::Role;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
@@ -43,7 +44,9 @@ where
     S: Stream<Item = Result<T, Status>> + Send + 'static,
 {
     let every = deployment.heartbeat;
-    let ending = ending(deployment.shutdown.clone(), caller.expires);
+    // A service renews its token with every call, and a follower's call lasts.
+    let expires = caller.expires.filter(|_| !caller.has(Role::Service));
+    let ending = ending(deployment.shutdown.clone(), expires);
     Box::pin(async_stream::stream! {
         let mut items = std::pin::pin!(items);
         let mut ending = std::pin::pin!(ending);

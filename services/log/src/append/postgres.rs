@@ -1,6 +1,8 @@
-//! A batch in PostgreSQL: four round trips, whatever its size.
+//! A batch in PostgreSQL, whatever its size: one round trip where the log is
+//! as it was left, four where it has to be looked at.
 
-use sqlx::{PgConnection, PgPool, PgTransaction, Row};
+use sqlx::postgres::PgArguments;
+use sqlx::{PgConnection, PgPool, PgTransaction, Postgres, Row};
 
 use super::{Appended, Asked, Head, Known, Written};
 use crate::db::Schema;
@@ -68,54 +70,107 @@ pub(super) async fn look_up(
     Ok((head, known))
 }
 
+/// Writes a batch and moves the head.
 pub(super) async fn write(
     schema: &Schema,
     tx: &mut PgConnection,
     head: &Head,
     written: &Written,
 ) -> sqlx::Result<()> {
+    let sql = format!("{INSERTS} UPDATE {{s}}.head SET {MOVED}");
+    let sql = schema.sql(&sql.replace("{if}", ""));
+    bind(sqlx::query(sql), head, written).execute(tx).await?;
+    Ok(())
+}
+
+/// Writes a batch and moves the head, if the log still stands at `before`, the
+/// streams are at these versions, and neither commands nor keys exist. Gives
+/// the clock; `None` when it was otherwise, and then nothing is written.
+///
+/// One statement is enough: its snapshot may be older than the head's lock,
+/// but whoever had appended in between would have moved the head.
+pub(super) async fn write_if(
+    schema: &Schema,
+    pool: &PgPool,
+    before: &Head,
+    streams: &[(String, u64)],
+    head: &Head,
+    written: &Written,
+) -> sqlx::Result<Option<i64>> {
+    let sql = format!(
+        "WITH moved AS (
+             UPDATE {{s}}.head SET {MOVED}
+             WHERE epoch = $1 AND position = $21 AND hash = $22
+               AND NOT EXISTS (SELECT 1 FROM {{s}}.command WHERE id = ANY($11::text[]))
+               AND NOT EXISTS (SELECT 1 FROM {{s}}.sealing_key WHERE id = ANY($16::text[]))
+               AND NOT EXISTS (
+                   SELECT 1 FROM unnest($23::text[], $24::bigint[]) AS e(stream, version)
+                   WHERE e.version <> coalesce((
+                       SELECT version FROM {{s}}.record AS r WHERE r.stream = e.stream
+                       ORDER BY version DESC LIMIT 1), 0)
+               )
+             RETURNING 1
+         ), {}
+         SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM moved",
+        INSERTS.trim_start().trim_start_matches("WITH"),
+    );
+    let sql = schema.sql(&sql.replace("{if}", "WHERE EXISTS (SELECT 1 FROM moved)"));
+    bind(sqlx::query(sql), head, written)
+        .bind(before.position)
+        .bind(&before.hash)
+        .bind(streams.iter().map(|(stream, _)| stream.as_str()).collect::<Vec<_>>())
+        .bind(streams.iter().map(|(_, version)| *version as i64).collect::<Vec<_>>())
+        .fetch_optional(pool)
+        .await
+        .map(|row| row.map(|row| row.get(0)))
+}
+
+/// What a batch writes, under a condition or none (`{if}`).
+const INSERTS: &str = "
+    WITH records AS (
+        INSERT INTO {s}.record
+            (position, epoch, stream, version, type, actor, recorded_at, data, salt, hash)
+        SELECT position, $1, stream, version, type, actor, recorded_at, data, salt, hash
+        FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::text[],
+                    $7::bigint[], $8::bytea[], $9::bytea[], $10::bytea[])
+             AS r(position, stream, version, type, actor, recorded_at, data, salt, hash) {if}
+    ), commands AS (
+        INSERT INTO {s}.command (id, fingerprint, key_id, first_position, last_position)
+        SELECT * FROM unnest($11::text[], $12::bytea[], $13::text[], $14::bigint[],
+                             $15::bigint[]) {if}
+    ), keys AS (
+        INSERT INTO {s}.sealing_key (id, wrapped)
+        SELECT * FROM unnest($16::text[], $17::bytea[]) {if}
+    )";
+/// Where the head then stands.
+const MOVED: &str = "position = $18, hash = $19, recorded_at = $20";
+
+type Query<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
+
+/// Binds what [`INSERTS`] and [`MOVED`] name.
+fn bind<'q>(query: Query<'q>, head: &'q Head, written: &'q Written) -> Query<'q> {
     let records = &written.records;
     let commands = &written.commands;
     let column = |of: fn(&crate::Record) -> &str| records.iter().map(of).collect::<Vec<_>>();
-    sqlx::query(schema.sql(
-        "WITH records AS (
-             INSERT INTO {s}.record
-                 (position, epoch, stream, version, type, actor, recorded_at, data, salt, hash)
-             SELECT position, $1, stream, version, type, actor, recorded_at, data, salt, hash
-             FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::text[],
-                         $7::bigint[], $8::bytea[], $9::bytea[], $10::bytea[])
-                  AS r(position, stream, version, type, actor, recorded_at, data, salt, hash)
-         ), commands AS (
-             INSERT INTO {s}.command (id, fingerprint, key_id, first_position, last_position)
-             SELECT * FROM unnest($11::text[], $12::bytea[], $13::text[], $14::bigint[],
-                                  $15::bigint[])
-         ), keys AS (
-             INSERT INTO {s}.sealing_key (id, wrapped)
-             SELECT * FROM unnest($16::text[], $17::bytea[])
-         )
-         UPDATE {s}.head SET position = $18, hash = $19, recorded_at = $20",
-    ))
-    .bind(head.epoch)
-    .bind(records.iter().map(|r| r.position as i64).collect::<Vec<_>>())
-    .bind(column(|r| &r.stream))
-    .bind(records.iter().map(|r| r.version as i64).collect::<Vec<_>>())
-    .bind(column(|r| &r.r#type))
-    .bind(column(|r| &r.actor))
-    .bind(records.iter().map(micros).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| r.data.as_slice()).collect::<Vec<_>>())
-    .bind(written.salts.iter().map(|s| s.as_slice()).collect::<Vec<_>>())
-    .bind(records.iter().map(|r| r.hash.as_slice()).collect::<Vec<_>>())
-    .bind(commands.iter().map(|(c, _)| c.id.as_str()).collect::<Vec<_>>())
-    .bind(commands.iter().map(|(c, _)| c.fingerprint.as_slice()).collect::<Vec<_>>())
-    .bind(commands.iter().map(|(c, _)| c.key_id.as_deref()).collect::<Vec<_>>())
-    .bind(commands.iter().map(|(_, a)| a.first as i64).collect::<Vec<_>>())
-    .bind(commands.iter().map(|(_, a)| a.last as i64).collect::<Vec<_>>())
-    .bind(written.keys.iter().map(|k| k.id.as_str()).collect::<Vec<_>>())
-    .bind(written.keys.iter().map(|k| k.wrapped.as_slice()).collect::<Vec<_>>())
-    .bind(head.position)
-    .bind(&head.hash)
-    .bind(head.recorded_at)
-    .execute(tx)
-    .await?;
-    Ok(())
+    query
+        .bind(head.epoch)
+        .bind(records.iter().map(|r| r.position as i64).collect::<Vec<_>>())
+        .bind(column(|r| &r.stream))
+        .bind(records.iter().map(|r| r.version as i64).collect::<Vec<_>>())
+        .bind(column(|r| &r.r#type))
+        .bind(column(|r| &r.actor))
+        .bind(records.iter().map(micros).collect::<Vec<_>>())
+        .bind(records.iter().map(|r| r.data.as_slice()).collect::<Vec<_>>())
+        .bind(written.salts.iter().map(|s| s.as_slice()).collect::<Vec<_>>())
+        .bind(records.iter().map(|r| r.hash.as_slice()).collect::<Vec<_>>())
+        .bind(commands.iter().map(|(c, _)| c.id.as_str()).collect::<Vec<_>>())
+        .bind(commands.iter().map(|(c, _)| c.fingerprint.as_slice()).collect::<Vec<_>>())
+        .bind(commands.iter().map(|(c, _)| c.key_id.as_deref()).collect::<Vec<_>>())
+        .bind(commands.iter().map(|(_, a)| a.first as i64).collect::<Vec<_>>())
+        .bind(commands.iter().map(|(_, a)| a.last as i64).collect::<Vec<_>>())
+        .bind(written.keys.iter().map(|k| k.id.as_str()).collect::<Vec<_>>())
+        .bind(written.keys.iter().map(|k| k.wrapped.as_slice()).collect::<Vec<_>>())
+        .bind(head.position)
+        .bind(&head.hash)
+        .bind(head.recorded_at)
 }

@@ -38,17 +38,21 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Begins to count.
+    /// Begins to count; ends, like the streams, at shutdown.
     pub fn start(store: Store, log: &str, deployment: &Deployment) -> Self {
         let (sender, counted) = watch::channel(None);
         let area = deployment.area.clone();
         let log: Arc<str> = log.into();
         let id = log.clone();
-        supervise("statistics", deployment.shutdown.clone(), async move {
+        let shutdown = deployment.shutdown.clone();
+        supervise("statistics", shutdown.clone(), async move {
             let mut changed = store.watch();
-            loop {
+            while !shutdown.is_cancelled() {
                 read(&store, &area, &id, &sender).await;
-                settle(&mut changed).await;
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    () = settle(&mut changed) => {}
+                }
             }
         });
         Statistics { log, counted }
