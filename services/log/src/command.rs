@@ -341,7 +341,7 @@ fn unreadable<R>(record: &Record) -> CommandError<R> {
 
 /// Makes an enum of protobuf messages an [`Event`].
 ///
-/// ```ignore
+/// ```text
 /// events! {
 ///     /// What happens to a request.
 ///     pub enum RequestEvent { RequestFiled, StatusChanged }

@@ -34,12 +34,12 @@ use crate::usage::{Misconfigured, wrong};
 #[derive(Args)]
 pub struct Serve {
     #[command(subcommand)]
-    service: Service,
+    what: What,
 }
 
 #[derive(Subcommand)]
 #[allow(clippy::large_enum_variant)]
-enum Service {
+enum What {
     /// Participation
     Participation {
         #[command(flatten)]
@@ -191,8 +191,8 @@ struct Partners {
 
 impl Serve {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
-        match self.service {
-            Service::Participation { own, stores } => {
+        match self.what {
+            What::Participation { own, stores } => {
                 let _telemetry = telemetry::init(samen_participation::NAME, own.log_format);
                 let (deployment, port) = own.open().await?;
                 let bound = grpc::bind(own.listen).await?;
@@ -204,7 +204,7 @@ impl Serve {
                 announce(samen_participation::NAME, bound.address);
                 grpc::serve(bound, service.routes(), services, port, &deployment).await?;
             }
-            Service::ServiceRequests { own, stores } => {
+            What::ServiceRequests { own, stores } => {
                 let _telemetry = telemetry::init(samen_requests::NAME, own.log_format);
                 let (deployment, port) = own.open().await?;
                 let bound = grpc::bind(own.listen).await?;
@@ -216,10 +216,10 @@ impl Serve {
                 announce(samen_requests::NAME, bound.address);
                 grpc::serve(bound, service.routes(), services, port, &deployment).await?;
             }
-            Service::RegionalCollaboration { own, stores, partners } => {
+            What::RegionalCollaboration { own, stores, partners } => {
                 regional(own, stores, partners).await?;
             }
-            Service::Dashboard { listen, requests_url, roots, insecure_cookies, log_format } => {
+            What::Dashboard { listen, requests_url, roots, insecure_cookies, log_format } => {
                 let _telemetry = telemetry::init("dashboard", log_format);
                 let roots =
                     roots.as_deref().map(|p| services::read("SAMEN_ROOTS", p)).transpose()?;
