@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
 
@@ -17,10 +18,20 @@ pub fn folder(name: &str) -> TempDir {
     tempfile::Builder::new().prefix(name).tempdir_in(own()).expect("a folder for the test")
 }
 
-/// A port on which nothing listened a moment ago.
+/// A port of this run's own, that stays its own while nothing listens there:
+/// below those that the system gives to outgoing connections, and given once.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("its address").port()
+    const PORTS: std::ops::Range<u16> = 12_000..32_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = std::process::id() as u16;
+    for _ in PORTS {
+        let next = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = PORTS.start + next % (PORTS.end - PORTS.start);
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("all ports from {PORTS:?} are taken");
 }
 
 /// Where folders of all runs are. Others may pass through it: PostgreSQL runs

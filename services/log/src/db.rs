@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
 /// How long a caller waits for a free connection before it is told.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -131,6 +131,8 @@ impl Location {
         let options = PgConnectOptions::from_str(url)?
             .application_name(&format!("samen-{prefix}"))
             .options(SESSION);
+        // By itself first: a pool would wait, and hide why.
+        options.connect().await?.close().await?;
         let pool = postgres_pool().max_connections(connections).connect_with(options).await?;
         Ok(Location::Postgres { pool, prefix: prefix.to_owned() })
     }

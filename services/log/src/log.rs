@@ -9,7 +9,7 @@ use sqlx::postgres::PgListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::append::{self, Append, AppendError, Appended, Job, QUEUE};
+use crate::append::{self, Append, AppendError, Appended, Job, QUEUE, appender};
 use crate::db::{Db, Durability, Location, Schema};
 use crate::follow::{Cursor, Follow, FollowError, Item, PAGE};
 use crate::on_db;
@@ -88,9 +88,14 @@ impl Log {
                 appender,
             }),
         };
-        // The appender ends when the last handle is dropped, not before.
-        let appending = append::run(id.to_owned(), schema.dedicated(), tail.clone(), jobs);
-        supervise("appender", shutdown.clone(), appending);
+        // The appender ends when the last handle is dropped, not before: that
+        // is no failure.
+        let appending = appender::run(id.to_owned(), schema.dedicated(), tail.clone(), jobs);
+        let until = shutdown.clone();
+        supervise("appender", shutdown.clone(), async move {
+            appending.await;
+            until.cancelled().await;
+        });
         tokio::spawn(watch_head(schema, tail, shutdown));
         Ok(log)
     }

@@ -57,8 +57,8 @@ pub struct DataKey {
 /// Why a master key cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
-    #[error("{}: {source}", path.display())]
-    File { path: PathBuf, source: std::io::Error },
+    #[error("{}: {cause}", path.display())]
+    File { path: PathBuf, cause: std::io::Error },
     #[error("{} is not a Samen master key; `samen keygen FILE` makes one", path.display())]
     Malformed { path: PathBuf },
 }
@@ -84,7 +84,7 @@ impl MasterKey {
 
     /// Reads a key file.
     pub fn load(path: &Path) -> Result<Self, MasterKeyError> {
-        let file = |source| MasterKeyError::File { path: path.to_owned(), source };
+        let file = |cause| MasterKeyError::File { path: path.to_owned(), cause };
         let text = Zeroizing::new(std::fs::read_to_string(path).map_err(file)?);
         Self::parse(&text).ok_or_else(|| MasterKeyError::Malformed { path: path.to_owned() })
     }
@@ -93,7 +93,7 @@ impl MasterKey {
     pub fn save(&self, path: &Path) -> Result<(), MasterKeyError> {
         use std::io::Write;
         use std::os::unix::fs::OpenOptionsExt;
-        let file = |source| MasterKeyError::File { path: path.to_owned(), source };
+        let file = |cause| MasterKeyError::File { path: path.to_owned(), cause };
         let mut open = std::fs::OpenOptions::new();
         let mut to = open.write(true).create_new(true).mode(0o600).open(path).map_err(file)?;
         let kind = if self.trial { "trial" } else { "1" };

@@ -111,6 +111,10 @@ pub fn channel(
     url: &Uri,
     roots: Option<String>,
 ) -> anyhow::Result<Channel> {
+    if !matches!(url.scheme_str(), Some("http" | "https")) || url.host().is_none() {
+        let reason = format!("{url} must begin with http:// or https:// and name a host");
+        return Err(Misconfigured { variable, reason }.into());
+    }
     let mut endpoint = Endpoint::from(url.clone());
     if url.scheme_str() == Some("https") {
         let roots = roots.ok_or_else(|| Misconfigured {

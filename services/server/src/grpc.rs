@@ -45,8 +45,8 @@ pub struct Port {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    #[error("{address}: {source}")]
-    Bind { address: SocketAddr, source: std::io::Error },
+    #[error("{address}: {cause}")]
+    Bind { address: SocketAddr, cause: std::io::Error },
     #[error("these methods do not say who may call them: {0:?}")]
     Open(Vec<String>),
     #[error("{0} is not an origin")]
@@ -66,7 +66,7 @@ pub struct Bound {
 
 /// Opens a port.
 pub async fn bind(address: SocketAddr) -> Result<Bound, ServeError> {
-    let failed = |source| ServeError::Bind { address, source };
+    let failed = |cause| ServeError::Bind { address, cause };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok(Bound { listener, address })

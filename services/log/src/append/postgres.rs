@@ -4,7 +4,8 @@
 use sqlx::postgres::PgArguments;
 use sqlx::{PgConnection, PgPool, PgTransaction, Postgres, Row};
 
-use super::{Appended, Asked, Head, Known, Written};
+use super::Appended;
+use super::batch::{Asked, Head, Known, Written};
 use crate::db::Schema;
 use crate::record::micros;
 

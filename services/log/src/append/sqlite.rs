@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection};
 
-use super::{Appended, Asked, Head, Known, Written};
+use super::Appended;
+use super::batch::{Asked, Head, Known, Written};
 use crate::db::Schema;
 use crate::record::micros;
 

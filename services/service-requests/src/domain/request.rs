@@ -36,8 +36,8 @@ pub enum Rejection {
     Missing { id: String },
     #[error("number {number} of {source_name} was imported before")]
     Imported { source_name: String, number: String },
-    #[error("create_time is in the future")]
-    NotYet,
+    #[error("{field} is in the future")]
+    NotYet { field: &'static str },
     #[error("close_time is before create_time")]
     ClosedBeforeCreated,
     #[error("somebody else changed it")]
@@ -93,8 +93,12 @@ fn import(
     let micros = |t: &prost_types::Timestamp| samen_server::time::micros(t);
     let created = imported.create_time.as_ref().map_or(0, micros);
     let closed = imported.close_time.as_ref().map(micros);
-    if created > now.as_microsecond() {
-        return Err(Rejection::NotYet);
+    let now = now.as_microsecond();
+    if created > now {
+        return Err(Rejection::NotYet { field: "create_time" });
+    }
+    if closed.is_some_and(|closed| closed > now) {
+        return Err(Rejection::NotYet { field: "close_time" });
     }
     if closed.is_some_and(|closed| closed < created) {
         return Err(Rejection::ClosedBeforeCreated);
@@ -130,7 +134,7 @@ impl From<Rejection> for Refusal {
             Rejection::Imported { .. } => {
                 reply::status(Code::AlreadyExists, "IMPORTED_BEFORE", &text)
             }
-            Rejection::NotYet => reply::invalid("create_time", "must not be in the future"),
+            Rejection::NotYet { field } => reply::invalid(field, "must not be in the future"),
             Rejection::ClosedBeforeCreated => {
                 reply::invalid("close_time", "must not be before create_time")
             }
