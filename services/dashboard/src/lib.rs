@@ -6,6 +6,7 @@
 //! service is made with it, so the service decides who sees what.
 //!
 //! - [`Dashboard`] and [`router`]: what it needs, and its doors;
+//! - `doors`: the page, login and logout;
 //! - `page`: the two pages, counts and login form, as HTML;
 //! - `session`: the visitor's token, in a cookie;
 //! - `events`: the counts as Server-Sent Events;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
+mod doors;
 mod events;
 mod page;
 mod session;
@@ -81,9 +83,9 @@ pub fn router(dashboard: Dashboard) -> Router {
         readers: Arc::new(Semaphore::new(MAX_READERS)),
     });
     Router::new()
-        .route("/", get(page::home))
-        .route("/login", post(session::login).layer(DefaultBodyLimit::max(MAX_FORM)))
-        .route("/logout", post(session::logout))
+        .route("/", get(doors::home))
+        .route("/login", post(doors::login).layer(DefaultBodyLimit::max(MAX_FORM)))
+        .route("/logout", post(doors::logout))
         .route("/events", get(events::events))
         .route("/assets/dashboard.css", get(stylesheet))
         .route("/assets/dashboard.js", get(script))

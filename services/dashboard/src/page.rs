@@ -4,40 +4,11 @@
 //! that anybody typed passes through here; what is put in is escaped all the
 //! same.
 
-use std::sync::Arc;
-
-use axum::extract::{RawQuery, State};
 use axum::response::{Html, IntoResponse, Response};
-use http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, SET_COOKIE, VARY};
+use http::header::{ACCEPT_LANGUAGE, CONTENT_LANGUAGE, VARY};
 use http::{HeaderMap, StatusCode};
 
-use crate::session;
 use crate::text::{Language, Text};
-use crate::{Refused, Shared};
-
-/// `GET /`: the counts for who is logged in, the login form for who is not.
-pub(crate) async fn home(
-    State(state): State<Arc<Shared>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    let language = language(query.as_deref(), &headers);
-    let text = language.text();
-    let Some(token) = session::token(&headers, state.secure_cookies) else {
-        return login(language, StatusCode::OK, None);
-    };
-    let refused = |status, message| {
-        let cookie = session::clear_cookie(state.secure_cookies);
-        ([(SET_COOKIE, cookie)], login(language, status, Some(message))).into_response()
-    };
-    match state.counts(&token).await {
-        // A service that is away says nothing about the visitor: the page shows
-        // that it tries to connect.
-        Ok(_) | Err(Refused::Unavailable) => counts(language),
-        Err(Refused::Unauthenticated) => refused(StatusCode::UNAUTHORIZED, text.expired),
-        Err(Refused::Forbidden) => refused(StatusCode::FORBIDDEN, text.forbidden),
-    }
-}
 
 /// The login form, with what went wrong before.
 pub(crate) fn login(language: Language, status: StatusCode, message: Option<&str>) -> Response {
@@ -75,7 +46,7 @@ pub(crate) fn login(language: Language, status: StatusCode, message: Option<&str
 
 /// The counts. What the script says stands in the page, so that the script
 /// knows no language.
-fn counts(language: Language) -> Response {
+pub(crate) fn counts(language: Language) -> Response {
     let text = language.text();
     let code = language.code();
     let log_out = format!(

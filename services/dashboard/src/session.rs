@@ -4,20 +4,9 @@
 //! The dashboard keeps nothing itself: whoever has the token has what the
 //! service gives for it, until it expires.
 
-use std::sync::Arc;
-
-use axum::Form;
-use axum::extract::rejection::FormRejection;
-use axum::extract::{RawQuery, State};
-use axum::response::{IntoResponse, Response};
-use http::header::{COOKIE, LOCATION, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, StatusCode};
-use serde::Deserialize;
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
 use tonic::metadata::{Ascii, MetadataValue};
-
-use crate::page;
-use crate::text::Language;
-use crate::{Refused, Shared};
 
 /// The cookie where the page comes over TLS. With this prefix a browser takes
 /// it only from this host itself, secure, for all of its paths.
@@ -41,60 +30,6 @@ pub(crate) enum NoToken {
     Malformed,
 }
 
-/// What the login form sends.
-#[derive(Deserialize)]
-pub(crate) struct Login {
-    token: String,
-}
-
-/// `POST /login`: checks the token at the service, and keeps it.
-pub(crate) async fn login(
-    State(state): State<Arc<Shared>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    form: Result<Form<Login>, FormRejection>,
-) -> Response {
-    let language = page::language(query.as_deref(), &headers);
-    let text = language.text();
-    let again = |status, message| page::login(language, status, Some(message));
-
-    // Otherwise another site could log a visitor in as somebody else.
-    if !same_origin(&headers) {
-        return again(StatusCode::FORBIDDEN, text.elsewhere);
-    }
-    let token = match form {
-        Ok(Form(form)) => Token::parse(&form.token),
-        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            return again(StatusCode::PAYLOAD_TOO_LARGE, text.too_long);
-        }
-        Err(rejection) => return again(rejection.status(), text.unauthenticated),
-    };
-    let token = match token {
-        Ok(token) => token,
-        Err(NoToken::TooLong) => return again(StatusCode::PAYLOAD_TOO_LARGE, text.too_long),
-        Err(NoToken::Malformed) => return again(StatusCode::UNAUTHORIZED, text.unauthenticated),
-    };
-    match state.counts(&token).await {
-        Ok(_) => see_home(language, set_cookie(&token, state.secure_cookies)),
-        Err(Refused::Unauthenticated) => again(StatusCode::UNAUTHORIZED, text.unauthenticated),
-        Err(Refused::Forbidden) => again(StatusCode::FORBIDDEN, text.forbidden),
-        Err(Refused::Unavailable) => again(StatusCode::SERVICE_UNAVAILABLE, text.unavailable),
-    }
-}
-
-/// `POST /logout`: forgets the token.
-pub(crate) async fn logout(
-    State(state): State<Arc<Shared>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    let language = page::language(query.as_deref(), &headers);
-    if !same_origin(&headers) {
-        return page::login(language, StatusCode::FORBIDDEN, Some(language.text().elsewhere));
-    }
-    see_home(language, clear_cookie(state.secure_cookies))
-}
-
 /// The token in a request's cookies.
 pub(crate) fn token(headers: &HeaderMap, secure: bool) -> Option<Token> {
     headers
@@ -112,7 +47,8 @@ pub(crate) fn clear_cookie(secure: bool) -> HeaderValue {
     cookie("", "; Max-Age=0", secure)
 }
 
-fn set_cookie(token: &Token, secure: bool) -> HeaderValue {
+/// The header that makes a browser keep the token.
+pub(crate) fn set_cookie(token: &Token, secure: bool) -> HeaderValue {
     let mut cookie = cookie(&token.0, "", secure);
     cookie.set_sensitive(true);
     cookie
@@ -129,18 +65,6 @@ fn cookie(value: &str, end: &str, secure: bool) -> HeaderValue {
 
 fn cookie_name(secure: bool) -> &'static str {
     if secure { SECURE_COOKIE } else { PLAIN_COOKIE }
-}
-
-/// 303, so that reloading the page does not send the form again.
-fn see_home(language: Language, cookie: HeaderValue) -> Response {
-    let home = format!("/?lang={}", language.code());
-    (StatusCode::SEE_OTHER, [(LOCATION, home)], [(SET_COOKIE, cookie)]).into_response()
-}
-
-/// Whether a form was sent from our own page, as far as the browser says. One
-/// that says nothing (older, or over plain http) has the cookie's SameSite.
-fn same_origin(headers: &HeaderMap) -> bool {
-    headers.get("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none")
 }
 
 // === impl Token ===
@@ -239,14 +163,5 @@ mod tests {
             clear_cookie(true),
             "__Host-samen-session=; Path=/; HttpOnly; SameSite=Strict; Secure; Max-Age=0"
         );
-    }
-
-    #[test]
-    fn a_form_from_elsewhere_is_seen() {
-        let from = |site| [("sec-fetch-site".parse().unwrap(), HeaderValue::from_static(site))];
-        let from = |site| same_origin(&from(site).into_iter().collect());
-        assert!(same_origin(&HeaderMap::new()));
-        assert!(from("same-origin") && from("none"));
-        assert!(!from("cross-site") && !from("same-site"));
     }
 }
