@@ -4,6 +4,7 @@
 //! A span tells which method was called, for how long and with what outcome:
 //! never who called, and nothing of a message.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -59,7 +60,9 @@ pub fn init(service: &str, format: Format) -> Telemetry {
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("samen")));
     let filter =
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Colours are for people who look, not for files.
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(colours);
     let registry = tracing_subscriber::registry().with(filter).with(traces);
     let _ = match format {
         Format::Text => registry.with(lines.with_target(false).compact()).try_init(),
