@@ -29,7 +29,7 @@ const SQLITE_CONNECTIONS: u32 = 4;
 /// hours that TCP would wait.
 const SESSION: [(&str, &str); 5] = [
     ("idle_in_transaction_session_timeout", "10s"),
-    ("lock_timeout", "10s"),
+    ("lock_timeout", "5s"),
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "2"),
     ("tcp_keepalives_count", "3"),
@@ -37,7 +37,9 @@ const SESSION: [(&str, &str); 5] = [
 /// A session that only looks up by key, always with the same statements and
 /// arrays of any length: planning them anew each time costs more than running
 /// them, and a plan made while a table was empty must still go by its index.
-const LOOK_UPS: [(&str, &str); 5] = [
+const LOOK_UPS: [(&str, &str); 6] = [
+    // Compiled code is not kept from one run to the next.
+    ("jit", "off"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),

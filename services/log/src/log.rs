@@ -13,7 +13,7 @@ use crate::append::{self, Append, AppendError, Appended, Job, QUEUE, appender};
 use crate::db::{Db, Durability, Location, Schema};
 use crate::follow::{Cursor, Follow, FollowError, Item, PAGE};
 use crate::on_db;
-use crate::record::{self, GENESIS, Position, Record, timestamp};
+use crate::record::{GENESIS, Record, timestamp};
 use crate::supervise::supervise;
 use crate::tail::Tail;
 
@@ -90,7 +90,7 @@ impl Log {
         };
         // The appender ends when the last handle is dropped, not before: that
         // is no failure.
-        let appending = appender::run(id.to_owned(), schema.dedicated(), tail.clone(), jobs);
+        let appending = appender::run(id.to_owned(), schema.clone(), tail.clone(), jobs);
         let until = shutdown.clone();
         supervise("appender", shutdown.clone(), async move {
             appending.await;
@@ -131,10 +131,21 @@ impl Log {
         answer.await.map_err(|_| AppendError::stopped())?
     }
 
-    /// The place of the newest record; `None` in an empty log.
-    pub async fn head_position(&self) -> sqlx::Result<Option<Position>> {
-        let newest = self.read(self.head().saturating_sub(1), 1).await?;
-        Ok(newest.first().map(|newest| record::position(newest)))
+    /// Where the log stands now, whoever appended last; `None` while it is
+    /// empty.
+    pub async fn newest(&self) -> sqlx::Result<Option<Cursor>> {
+        let sql = self
+            .inner
+            .schema
+            .sql("SELECT epoch, position, hash FROM {s}.record ORDER BY position DESC LIMIT 1");
+        on_db!(&self.inner.schema.db, pool => {
+            let row = sqlx::query(sql).fetch_optional(pool).await?;
+            Ok(row.map(|row| Cursor {
+                epoch: row.get::<i64, _>(0) as u64,
+                position: row.get::<i64, _>(1) as u64,
+                hash: Some(row.get(2)),
+            }))
+        })
     }
 
     /// Records after a position, in order, at most `limit`.
@@ -257,17 +268,23 @@ async fn watch_head(schema: Schema, tail: Arc<Tail>, shutdown: CancellationToken
         };
         tokio::select! {
             () = shutdown.cancelled() => return,
-            heard = heard => match heard.map(|notice| notice.payload().parse()) {
-                Some(Ok(head)) => tail.advance(head),
-                Some(Err(_)) => {}
+            heard = heard => match heard {
+                // Our own appends are known. Others' are looked at: anybody who
+                // may use the database can notify.
+                Some(notice) if notice.payload().parse().is_ok_and(|p: u64| p <= tail.head()) => {
+                    continue;
+                }
+                Some(_) => {}
                 None => listener = None,
             },
-            () = tokio::time::sleep(POLL) => {
-                let head = schema.sql("SELECT position FROM {s}.head");
-                match sqlx::query_scalar::<_, i64>(head).fetch_one(pool).await {
-                    Ok(head) => tail.advance(head as u64),
-                    Err(error) => tracing::warn!(%error, "the log's head cannot be read"),
-                }
+            () = tokio::time::sleep(POLL) => {}
+        }
+        let head = schema.sql("SELECT position FROM {s}.head WHERE one = 1");
+        match sqlx::query_scalar::<_, i64>(head).fetch_one(pool).await {
+            Ok(head) => tail.advance(head as u64),
+            Err(error) => {
+                tracing::warn!(%error, "the log's head cannot be read");
+                tokio::time::sleep(POLL).await;
             }
         }
     }

@@ -171,6 +171,17 @@ impl Store {
         }
     }
 
+    /// Waits until the store has seen a place that the log itself gave: it may
+    /// be of an earlier epoch than the one that the store has come to.
+    pub async fn see(&self, log: &str, at: &Cursor) {
+        let seen = |there: &Cursor| there.epoch >= at.epoch && there.position >= at.position;
+        if at.position > 0 {
+            let mut projected = self.seen.subscribe();
+            // Fails only without a store.
+            let _ = projected.wait_for(|logs| logs.get(log).is_some_and(seen)).await;
+        }
+    }
+
     /// Follows the logs until `shutdown`: restarts after each failure, and
     /// builds the store anew when a log's history is another than the one it
     /// followed.

@@ -82,11 +82,10 @@ impl Regional {
 
     /// Waits until the store has seen what this service's log holds now.
     pub(crate) async fn see_own_log(&self) -> Result<(), Status> {
-        let head = self.log.head_position().await.map_err(reply::unavailable)?;
-        match head {
-            Some(head) => self.store.wait_for(&head).await.map_err(reply::wait),
-            None => Ok(()),
+        if let Some(newest) = self.log.newest().await.map_err(reply::unavailable)? {
+            self.store.see(self.log.id(), &newest).await;
         }
+        Ok(())
     }
 
     /// Its log, for those who follow it in this process.

@@ -16,8 +16,6 @@ use crate::reply::{self, status};
 /// How long a call waits at most for what it wants to see, whatever its own
 /// deadline: callers that set none do not pile up.
 const WAIT: Duration = Duration::from_secs(20);
-/// How soon a store that is being made anew is looked at again.
-const AGAIN: Duration = Duration::from_millis(100);
 
 /// A command of this caller. Its `request_id`, which was checked, may be
 /// spelled in any way that a UUID can be.
@@ -64,15 +62,9 @@ pub async fn wait(store: &Store, at_least: Option<&Position>) -> Result<(), Stat
 /// Waits until the store has seen all that its log holds now, so that nothing
 /// is answered from a store that is still being built.
 pub async fn built(store: &Store, log: &Log, shutdown: &CancellationToken) -> sqlx::Result<()> {
-    let Some(head) = log.head_position().await? else { return Ok(()) };
-    let seen = async {
-        // A store of another history is about to be made anew.
-        while store.wait_for(&head).await.is_err() {
-            tokio::time::sleep(AGAIN).await;
-        }
-    };
+    let Some(newest) = log.newest().await? else { return Ok(()) };
     tokio::select! {
-        () = seen => {}
+        () = store.see(log.id(), &newest) => {}
         () = shutdown.cancelled() => {}
     }
     Ok(())

@@ -162,7 +162,7 @@ pub fn watch<W: Watched>(
         let mut batches = log.follow(from).ready_chunks(BATCH);
         while let Some(items) = batches.next().await {
             let Changed { ids, at, caught_up } = look::<W>(items)?;
-            see(&store, log.id(), &at).await;
+            store.see(log.id(), &at).await;
             if !ids.is_empty() {
                 for item in watched.changed(&ids).await.map_err(reply::unavailable)? {
                     yield item;
@@ -208,17 +208,6 @@ fn look<W: Watched>(items: Vec<Result<Item, samen_log::FollowError>>) -> Result<
         }
     }
     Ok(changed)
-}
-
-/// Waits until the store has seen a record that the log itself gave: it may
-/// be of an earlier epoch than the one that the store has come to.
-async fn see(store: &Store, log: &str, at: &Cursor) {
-    let seen = |there: &Cursor| there.epoch >= at.epoch && there.position >= at.position;
-    if at.position > 0 {
-        let mut projected = store.watch();
-        // Fails only without a store.
-        let _ = projected.wait_for(|logs| logs.get(log).is_some_and(seen)).await;
-    }
 }
 
 #[cfg(test)]

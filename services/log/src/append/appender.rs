@@ -22,12 +22,13 @@ const NOTIFY_EVERY: Duration = Duration::from_millis(5);
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The appender task: ends when the last sender is dropped.
+/// It commits on a connection of its own, and notifies on another.
 pub(crate) async fn run(log: String, schema: Schema, tail: Arc<Tail>, jobs: mpsc::Receiver<Job>) {
     let grew = watch::Sender::new(0);
     if let Db::Postgres(pool) = &schema.db {
         tokio::spawn(notify(pool.clone(), channel(&schema), grew.subscribe()));
     }
-    let mut appender = Appender { schema, believed: None };
+    let mut appender = Appender { schema: schema.dedicated(), believed: None };
     let mut jobs = jobs;
     while let Some(first) = jobs.recv().await {
         let mut bytes = size(&first.append);
@@ -117,15 +118,16 @@ impl Appender {
         let streams: Vec<_> = known.versions.clone().into_iter().collect();
         let before = believed.head.clone();
         let (results, head, written) = accept_all(batch, believed.head, known);
-        if written.records.is_empty() {
+        // A refusal is told only after a look: its command may be one that was
+        // accepted before.
+        if written.records.is_empty() || results.iter().any(Result::is_err) {
             return Ok(None);
         }
-        let at = Instant::now();
         let wrote =
             postgres::write_if(&self.schema, pool, &before, &streams, &head, &written).await;
         match wrote {
             Ok(Some(now)) => {
-                self.believed = Some(Believed { head, now, at });
+                self.believed = Some(Believed { head, now, at: Instant::now() });
                 Ok(Some((results, written.records.into_iter().map(Arc::new).collect())))
             }
             // Refused by the server, so nothing of it is there.

@@ -2,10 +2,13 @@
 //! known, and what it writes.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Append, AppendError, Appended, CommandId, Expected, NewKey, Replayed};
 use crate::record::{Record, SALT_BYTES, hash, timestamp};
+
+/// How long the database's clock is reckoned from what it said last.
+const MAX_BELIEF: Duration = Duration::from_secs(10);
 
 /// What became of each command of a batch.
 pub(super) type Results = Vec<Result<Appended, AppendError>>;
@@ -139,8 +142,12 @@ impl Known {
     /// What a batch expects, taken as known. `None` where that is not enough:
     /// a stream whose version nobody named, or an end by the clock.
     pub(super) fn believed(batch: &[Append], believed: &Believed) -> Option<Self> {
-        let since = believed.at.elapsed().as_micros() as i64;
-        let mut known = Known { now: believed.now + since, ..Known::default() };
+        let since = believed.at.elapsed();
+        if since > MAX_BELIEF {
+            return None;
+        }
+        let now = believed.now + since.as_micros() as i64;
+        let mut known = Known { now, ..Known::default() };
         for append in batch {
             if append.not_after.is_some() {
                 return None;

@@ -1,5 +1,5 @@
 //! A batch in PostgreSQL, whatever its size: one round trip where the log is
-//! as it was left, four where it has to be looked at.
+//! as it was left, five where it has to be looked at.
 
 use sqlx::postgres::PgArguments;
 use sqlx::{PgConnection, PgPool, PgTransaction, Postgres, Row};
@@ -9,10 +9,14 @@ use super::batch::{Asked, Head, Known, Written};
 use crate::db::Schema;
 use crate::record::micros;
 
-/// Begins, and takes the head's lock on the same trip: the lock's row is not
-/// needed, since the look-up must read it after the lock anyway.
+/// Begins, and takes the head's lock. In two statements: a transaction whose
+/// first one failed must be known as one that has to be rolled back.
 pub(super) async fn begin(schema: &Schema, pool: &PgPool) -> sqlx::Result<PgTransaction<'static>> {
-    pool.begin_with(schema.sql("BEGIN; SELECT FROM {s}.head FOR UPDATE")).await
+    let mut tx = pool.begin().await?;
+    sqlx::query(schema.sql("SELECT 1 FROM {s}.head WHERE one = 1 FOR UPDATE"))
+        .execute(&mut *tx)
+        .await?;
+    Ok(tx)
 }
 
 /// One answer for all questions, told apart by `kind`: head and clock always,
@@ -27,7 +31,7 @@ pub(super) async fn look_up(
         "SELECT 0 AS kind, log AS id, hash AS bytes, NULL AS key_id, epoch AS first,
                 position AS last, recorded_at,
                 (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now
-         FROM {s}.head
+         FROM {s}.head WHERE one = 1
          UNION ALL
          SELECT 1, s.id, NULL, NULL, v.version, 0, 0, 0
          FROM unnest($1::text[]) AS s(id), LATERAL (
@@ -78,7 +82,7 @@ pub(super) async fn write(
     head: &Head,
     written: &Written,
 ) -> sqlx::Result<()> {
-    let sql = format!("{INSERTS} UPDATE {{s}}.head SET {MOVED}");
+    let sql = format!("{INSERTS} UPDATE {{s}}.head SET {MOVED} WHERE one = 1");
     let sql = schema.sql(&sql.replace("{if}", ""));
     bind(sqlx::query(sql), head, written).execute(tx).await?;
     Ok(())
@@ -101,7 +105,7 @@ pub(super) async fn write_if(
     let sql = format!(
         "WITH moved AS (
              UPDATE {{s}}.head SET {MOVED}
-             WHERE epoch = $1 AND position = $21 AND hash = $22
+             WHERE one = 1 AND epoch = $1 AND position = $21 AND hash = $22
                AND NOT EXISTS (SELECT 1 FROM {{s}}.command WHERE id = ANY($11::text[]))
                AND NOT EXISTS (SELECT 1 FROM {{s}}.sealing_key WHERE id = ANY($16::text[]))
                AND NOT EXISTS (

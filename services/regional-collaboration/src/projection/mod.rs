@@ -83,6 +83,7 @@ struct Entry {
     position: u64,
     epoch: u64,
     source_log: String,
+    source_epoch: u64,
     source_position: u64,
 }
 
@@ -115,6 +116,7 @@ impl Batch {
                 position,
                 epoch: record.epoch,
                 source_log: assigned.source_log.clone(),
+                source_epoch: assigned.source_epoch,
                 source_position,
             }));
             let id = &assigned.agreement_id;
@@ -253,7 +255,7 @@ impl Batch {
             let mut sql = Sql::new(
                 schema,
                 "INSERT INTO {s}.feed_entry
-                     (agreement, position, epoch, source_log, source_position) ",
+                     (agreement, position, epoch, source_log, source_epoch, source_position) ",
             );
             sql.values(chunk.iter().map(|entry| {
                 [
@@ -261,6 +263,7 @@ impl Batch {
                     entry.position.into(),
                     entry.epoch.into(),
                     entry.source_log.as_str().into(),
+                    entry.source_epoch.into(),
                     entry.source_position.into(),
                 ]
             }));

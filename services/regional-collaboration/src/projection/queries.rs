@@ -66,7 +66,8 @@ pub async fn epoch_at(
     Ok(sql.fetch(&schema.db).await?.first().map(|row| row.int(0) as u64))
 }
 
-/// A place in a feed, and what stands there.
+/// A place in a feed, and what stands there: an empty record where the source
+/// was restored since, and has another record there now.
 pub struct Place {
     pub position: u64,
     pub epoch: u64,
@@ -83,7 +84,7 @@ pub async fn feed(
 ) -> sqlx::Result<Vec<Place>> {
     let mut sql = Sql::new(
         schema,
-        "SELECT e.position, e.epoch, r.body
+        "SELECT e.position, e.epoch, r.body, e.source_epoch
          FROM {s}.feed_entry AS e
          JOIN {s}.source_record AS r ON r.log = e.source_log AND r.position = e.source_position
          WHERE e.agreement = ",
@@ -98,7 +99,10 @@ pub async fn feed(
             break;
         }
         let epoch = row.int(1) as u64;
-        entries.push(Place { position, epoch, record: decoded(row, 2)? });
+        let record: Record = decoded(row, 2)?;
+        let assigned = record.epoch <= row.int(3) as u64;
+        let record = if assigned { record } else { Record::default() };
+        entries.push(Place { position, epoch, record });
     }
     Ok(entries)
 }

@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS {s}.feed_entry (
     -- The epoch in which the place was given.
     epoch           bigint NOT NULL,
     source_log      text   NOT NULL,
+    source_epoch    bigint NOT NULL,
     source_position bigint NOT NULL,
     PRIMARY KEY (agreement, position)
 );

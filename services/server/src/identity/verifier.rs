@@ -126,7 +126,14 @@ impl Verifier {
 
     async fn key(&self, key_id: &str) -> Result<Jwk, IdentityError> {
         let known = self.known(key_id);
-        let mut fetched = self.fetched.lock().await;
+        let mut fetched = match &known {
+            // Somebody is asking already; what is known holds meanwhile.
+            Some(key) => match self.fetched.try_lock() {
+                Ok(fetched) => fetched,
+                Err(_) => return Ok(key.clone()),
+            },
+            None => self.fetched.lock().await,
+        };
         let due = if known.is_some() { MAX_AGE } else { REFRESH };
         if fetched.is_none_or(|at| at.elapsed() > due) {
             *fetched = Some(Instant::now());
