@@ -68,8 +68,6 @@ pub enum WaitError {
     UnknownLog(String),
     #[error("epoch {asked} of log {log} is not the present one, {now}")]
     OtherEpoch { log: String, asked: u64, now: u64 },
-    #[error(transparent)]
-    Storage(#[from] sqlx::Error),
 }
 
 /// A store and how far it has followed each log. Clones share everything.

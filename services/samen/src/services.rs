@@ -10,7 +10,7 @@ use http::Uri;
 use samen_dashboard::Dashboard;
 use samen_server::Deployment;
 use samen_server::area::Area;
-use samen_server::grpc::DRAIN;
+use samen_server::grpc::drained;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -88,7 +88,7 @@ pub async fn serve_dashboard(
         .into_future();
     tokio::select! {
         served = serving => Ok(served?),
-        () = async { shutdown.cancelled().await; tokio::time::sleep(DRAIN).await } => Ok(()),
+        () = drained(&shutdown) => Ok(()),
     }
 }
 

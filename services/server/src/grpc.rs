@@ -29,7 +29,7 @@ const KEEPALIVE: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(1
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long calls may go on after shutdown was asked.
-pub const DRAIN: Duration = Duration::from_secs(8);
+const DRAIN: Duration = Duration::from_secs(8);
 
 /// How a port is served.
 #[derive(Clone, Debug, Default)]
@@ -142,7 +142,7 @@ pub async fn serve(
 }
 
 /// Ends when a drain has lasted too long.
-async fn drained(shutdown: &CancellationToken) {
+pub async fn drained(shutdown: &CancellationToken) {
     shutdown.cancelled().await;
     tokio::time::sleep(DRAIN).await;
 }

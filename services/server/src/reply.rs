@@ -116,7 +116,6 @@ pub fn wait(error: WaitError) -> Status {
         WaitError::OtherEpoch { .. } => {
             status(Code::FailedPrecondition, "NOT_IN_HISTORY", &error.to_string())
         }
-        WaitError::Storage(error) => unavailable(error),
     }
 }
 

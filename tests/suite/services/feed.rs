@@ -171,6 +171,9 @@ async fn only_what_was_agreed_leaves_and_only_to_whom(setup: Setup) {
         let fields = refused(answer, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(fields, ["event_types"]);
     }
+    let with_nobody = ConcludeAgreementRequest { partner: "GM9999".into(), ..conclude(FILED) };
+    let refusal = regional.conclude_agreement(with_nobody).await.expect_err("nobody we know");
+    assert_eq!(refusal.code(), Code::NotFound);
     regional.conclude_agreement(conclude(PUBLISHED)).await.expect("agreed");
 
     // An agreement that ends, ends its stream; nothing more is disclosed.

@@ -135,13 +135,21 @@ async fn anybody_may_ask_for_health_and_the_contract(setup: Setup) {
     assert!(list.service.iter().any(|s| s.name == "samen.requests.v1.RequestService"));
 
     // gRPC-Web, as a browser speaks it: over HTTP/1.1, closed without a token.
-    let url =
-        format!("{}/samen.requests.v1.RequestService/ListRequests", deployment.requests_url());
-    let answer = samen_tests::web::grpc_web(&url, None, &[]).await;
-    assert_eq!(answer.grpc_status, Some(Code::Unauthenticated as i32), "{answer:?}");
-    let token = deployment.token("h", &["handler"]).await;
-    let answer = samen_tests::web::grpc_web(&url, Some(&token), &[]).await;
-    assert_eq!(answer.grpc_status, Some(Code::Ok as i32), "{answer:?}");
+    let lead = deployment.token("l", &["handler", "process_lead", "manager"]).await;
+    for (url, method) in [
+        (
+            deployment.participation_url(),
+            "samen.participation.v1.ParticipationService/ListProcesses",
+        ),
+        (deployment.requests_url(), "samen.requests.v1.RequestService/ListRequests"),
+        (deployment.regional_url(), "samen.regional.v1.RegionalService/ListPartners"),
+    ] {
+        let url = format!("{url}/{method}");
+        let answer = samen_tests::web::grpc_web(&url, None, &[]).await;
+        assert_eq!(answer.grpc_status, Some(Code::Unauthenticated as i32), "{answer:?}");
+        let answer = samen_tests::web::grpc_web(&url, Some(&lead), &[]).await;
+        assert_eq!(answer.grpc_status, Some(Code::Ok as i32), "{answer:?}");
+    }
 
     for url in [
         deployment.participation_url(),
@@ -224,7 +232,10 @@ async fn wrong_configuration_is_one_line_that_names_the_variable() {
         ("SAMEN_OIDC_JWKS", "/nothing/there"),
         ("SAMEN_OIDC_JWKS", &trial_issuer),
         ("SAMEN_DATABASE_URL", "postgres://127.0.0.1:1/nothing"),
+        ("SAMEN_NATS_CREDENTIALS", "/nothing/there"),
         ("SAMEN_HEARTBEAT", "0"),
+        // A switch that is off is not a switch that is on.
+        ("SAMEN_PLAINTEXT", "false"),
     ]
     .map(|(variable, value)| (variable, Some(value)));
     for (variable, value) in missing.into_iter().chain(wrong) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use samen_log::Expected;
+use samen_log::{Command, Expected, Outcome};
 use samen_proto::contract;
 use samen_proto::regional::regional_service_server::RegionalService;
 use samen_proto::regional::*;
@@ -10,7 +10,7 @@ use samen_server::access::caller;
 use samen_server::calls::{command, wait};
 use samen_server::paging;
 use samen_server::reply::{self, Check};
-use tonic::{Request, Response};
+use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use super::Answer;
@@ -51,13 +51,7 @@ impl RegionalService for Regional {
             certificate_thumbprints: lower(message.certificate_thumbprints),
         };
         let what = PartnerCommand::Register(registered);
-        let outcome = self
-            .partners
-            .execute(command, &message.code, |state, _| {
-                partner::decide(state, what.clone()).map(Into::into)
-            })
-            .await
-            .map_err(reply::command)?;
+        let outcome = self.change_partner(command, &message.code, what).await?;
         let position = Some(outcome.position);
         Ok(Response::new(RegisterPartnerResponse { version: outcome.version, position }))
     }
@@ -79,13 +73,7 @@ impl RegionalService for Regional {
             code: message.code.clone(),
             certificate_thumbprints: lower(message.certificate_thumbprints),
         });
-        let outcome = self
-            .partners
-            .execute(command, &message.code, |state, _| {
-                partner::decide(state, what.clone()).map(Into::into)
-            })
-            .await
-            .map_err(reply::command)?;
+        let outcome = self.change_partner(command, &message.code, what).await?;
         let position = Some(outcome.position);
         Ok(Response::new(ChangePartnerCertificatesResponse { version: outcome.version, position }))
     }
@@ -126,22 +114,19 @@ impl RegionalService for Regional {
         check_event_types(&mut check, &message.event_types);
         check.finish()?;
 
-        let (registered, version) =
+        let (partner, version) =
             self.partners.get::<Rejection>(&message.partner).await.map_err(reply::command)?;
-        if !registered.registered {
-            return Err(Rejection::NoPartner { code: message.partner }.into());
-        }
-        // A partner never goes away: its version now holds as a guard.
         let guard = Expected { stream: format!("partner/{}", message.partner), version };
         let command = command(&caller, "ConcludeAgreement", &message.request_id, &message);
         let id = Uuid::now_v7().to_string();
-        let what = AgreementCommand::Conclude(AgreementConcluded {
+        let concluded = AgreementConcluded {
             id: id.clone(),
             partner: message.partner,
             event_types: message.event_types,
             purpose: message.purpose,
             legal_basis: message.legal_basis,
-        });
+        };
+        let what = AgreementCommand::Conclude(concluded, partner);
         let outcome = self
             .agreements
             .create(command, &id, |state, _| {
@@ -242,6 +227,20 @@ impl RegionalService for Regional {
         };
         let disclosures = found.into_iter().map(|(_, disclosure)| disclosure).collect();
         Ok(Response::new(ListDisclosuresResponse { disclosures, next_page_token }))
+    }
+}
+
+impl Regional {
+    async fn change_partner(
+        &self,
+        command: Command,
+        code: &str,
+        what: PartnerCommand,
+    ) -> Result<Outcome, Status> {
+        self.partners
+            .execute(command, code, |state, _| partner::decide(state, what.clone()).map(Into::into))
+            .await
+            .map_err(reply::command)
     }
 }
 

@@ -4,6 +4,7 @@ use samen_log::Aggregate;
 use samen_proto::regional::{AgreementConcluded, AgreementEnded};
 
 use super::Rejection;
+use super::partner::Partner;
 
 samen_log::events! {
     /// What happens to an agreement.
@@ -20,7 +21,8 @@ pub struct Agreement {
 /// What somebody wants of an agreement.
 #[derive(Clone, Debug)]
 pub enum AgreementCommand {
-    Conclude(AgreementConcluded),
+    /// With the partner as it is: it must be one that we know.
+    Conclude(AgreementConcluded, Partner),
     End(AgreementEnded),
 }
 
@@ -30,7 +32,10 @@ pub fn decide(
     command: AgreementCommand,
 ) -> Result<Vec<AgreementEvent>, Rejection> {
     match command {
-        AgreementCommand::Conclude(concluded) => Ok(vec![concluded.into()]),
+        AgreementCommand::Conclude(concluded, partner) if !partner.registered => {
+            Err(Rejection::NoPartner { code: concluded.partner })
+        }
+        AgreementCommand::Conclude(concluded, _) => Ok(vec![concluded.into()]),
         AgreementCommand::End(ended) if agreement.concluded.is_none() => {
             Err(Rejection::NoAgreement { id: ended.id })
         }
