@@ -24,6 +24,20 @@ pub mod samen {
             tonic::include_proto!("samen.log.v1");
         }
     }
+    /// `samen.operations.v1`: what operators see and do.
+    pub mod operations {
+        #[allow(missing_docs)]
+        pub mod v1 {
+            tonic::include_proto!("samen.operations.v1");
+        }
+    }
+    /// `samen.privacy.v1`: what a person may ask of those who hold their data.
+    pub mod privacy {
+        #[allow(missing_docs)]
+        pub mod v1 {
+            tonic::include_proto!("samen.privacy.v1");
+        }
+    }
     /// `samen.participation.v1`: processes and contributions.
     pub mod participation {
         #[allow(missing_docs)]
@@ -59,7 +73,9 @@ pub mod io {
 
 pub use io::cloudevents::v1 as cloudevents;
 pub use samen::log::v1 as log;
+pub use samen::operations::v1 as operations;
 pub use samen::options::v1 as options;
 pub use samen::participation::v1 as participation;
+pub use samen::privacy::v1 as privacy;
 pub use samen::regional::v1 as regional;
 pub use samen::requests::v1 as requests;
