@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -123,7 +124,7 @@ pub enum Durability {
 #[derive(Clone, Debug)]
 pub struct Schema {
     pub db: Db,
-    name: String,
+    name: Arc<str>,
     durability: Durability,
 }
 
@@ -151,7 +152,7 @@ impl Location {
     ) -> sqlx::Result<Schema> {
         let schema = match self {
             Location::Postgres { pool, prefix } => {
-                let name = format!("{prefix}_{store}");
+                let name = format!("{prefix}_{store}").into();
                 Schema { db: Db::Postgres(pool.clone()), name, durability }
             }
             Location::Folder(folder) => {
@@ -170,7 +171,7 @@ impl Location {
                     .test_before_acquire(false)
                     .connect_with(options)
                     .await?;
-                Schema { db: Db::Sqlite(pool), name: "main".to_owned(), durability }
+                Schema { db: Db::Sqlite(pool), name: "main".into(), durability }
             }
         };
         schema.create(tables).await?;
@@ -270,7 +271,7 @@ impl Schema {
                 // Two processes may start at once, and CREATE … IF NOT EXISTS
                 // does not wait for the other.
                 sqlx::query("SELECT pg_advisory_xact_lock(hashtext($1))")
-                    .bind(&self.name)
+                    .bind(&*self.name)
                     .execute(&mut *tx)
                     .await?;
                 if anew {

@@ -12,7 +12,8 @@
 //! - [`store`]: projection stores;
 //! - [`relay`] and [`jetstream`]: a log's way out to NATS, and back in;
 //! - [`remote`]: a log followed over gRPC;
-//! - [`supervise`]: tasks that must not end;
+//! - [`tasks`] and [`supervise`]: what background tasks show, and that they
+//!   must not end;
 //! - [`db`] and [`sql`]: PostgreSQL and SQLite behind one type, and statements
 //!   for both.
 
@@ -31,6 +32,7 @@ pub mod sql;
 pub mod store;
 pub mod supervise;
 mod tail;
+pub mod tasks;
 
 pub use append::{Append, AppendError, Appended, CommandId, Expected, NewEvent};
 pub use command::{Aggregate, Aggregates, Command, CommandError, Event, Outcome};
@@ -43,3 +45,4 @@ pub use seal::{Keyring, MasterKey};
 pub use sql::{Row, Sql};
 pub use store::{Projection, Store};
 pub use supervise::supervise;
+pub use tasks::{Task, Tasks};

@@ -129,9 +129,10 @@ impl Store {
         })
     }
 
-    /// Where the store's tables are.
-    pub fn schema(&self) -> &Schema {
-        &self.schema
+    /// The tables that queries read at this moment. Asked for anew for each
+    /// query: a store that was built anew takes the place of the one before.
+    pub fn schema(&self) -> Schema {
+        self.schema.clone()
     }
 
     /// Changes whenever this process has projected something.

@@ -44,7 +44,7 @@ pub async fn run(service: Regional, sources: Vec<Arc<dyn Follow>>) {
     let mut running: HashSet<String> = HashSet::new();
     let mut tasks = JoinSet::new();
     loop {
-        match queries::agreements_in_force(service.store.schema()).await {
+        match queries::agreements_in_force(&service.store.schema()).await {
             Ok(agreements) => {
                 for id in agreements {
                     if running.insert(id.clone()) {

@@ -34,7 +34,7 @@ pub async fn get(
     check.id("id", &message.id);
     check.finish()?;
     wait(&service.store, message.at_least.as_ref()).await?;
-    let process = queries::get(service.store.schema(), visible_to(&caller), &message.id)
+    let process = queries::get(&service.store.schema(), visible_to(&caller), &message.id)
         .await
         .map_err(reply::unavailable)?;
     let process = process.ok_or_else(|| not_found("process", &message.id))?;
@@ -57,7 +57,7 @@ pub async fn list(
     wait(&service.store, at_least).await?;
 
     let from = from.unwrap_or_else(|| PageEnd::now(&service.store, service.log.id(), at_least));
-    let page = queries::list(service.store.schema(), visible, &from, size)
+    let page = queries::list(&service.store.schema(), visible, &from, size)
         .await
         .map_err(reply::unavailable)?;
     let next_page_token = pages.next(query.as_bytes(), page.end.as_ref())?;
@@ -79,7 +79,7 @@ pub async fn contributions(
     let at_least = message.at_least.as_ref();
     wait(&service.store, at_least).await?;
 
-    let schema = service.store.schema();
+    let schema = &service.store.schema();
     let id = &message.process_id;
     // A draft takes no contributions, so that nobody sees any of it here.
     let process = queries::get(schema, Visible::Published, id).await;

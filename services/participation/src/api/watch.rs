@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use prost::DecodeError;
 use samen_log::command::decode;
-use samen_log::{Record, Schema};
+use samen_log::{Record, Store};
 use samen_proto::log::{CaughtUp, Heartbeat};
 use samen_proto::participation::watch_processes_response::Item as Sent;
 use samen_proto::participation::*;
@@ -29,25 +29,25 @@ pub async fn processes(
     let caller = caller(&request)?;
     let WatchProcessesRequest { resume_after } = request.into_inner();
     let Participation { log, store, deployment, .. } = service;
-    let watched = WatchedProcesses { schema: store.schema().clone() };
+    let watched = WatchedProcesses { store: store.clone() };
     streams::watch(watched, log, store, resume_after, deployment, &caller)
 }
 
 /// The processes that are published.
 struct WatchedProcesses {
-    schema: Schema,
+    store: Store,
 }
 
 impl Watched for WatchedProcesses {
     type Message = WatchProcessesResponse;
 
     async fn page(&self, from: &PageEnd) -> sqlx::Result<Page<WatchProcessesResponse>> {
-        let page = queries::list(&self.schema, VISIBLE, from, PAGE).await?;
+        let page = queries::list(&self.store.schema(), VISIBLE, from, PAGE).await?;
         Ok(page.map(|process| sent(Sent::Process(process))))
     }
 
     async fn changed(&self, ids: &BTreeSet<String>) -> sqlx::Result<Vec<WatchProcessesResponse>> {
-        let processes = queries::get_all(&self.schema, VISIBLE, ids).await?;
+        let processes = queries::get_all(&self.store.schema(), VISIBLE, ids).await?;
         Ok(processes.into_iter().map(|process| sent(Sent::Process(process))).collect())
     }
 

@@ -38,7 +38,7 @@ impl FeedService for Regional {
     async fn list_feeds(&self, request: Request<ListFeedsRequest>) -> Answer<ListFeedsResponse> {
         let caller = caller(&request)?;
         let partner = self.partner(caller.certificate.as_ref()).await?;
-        let agreements = queries::agreements_of(self.store.schema(), &partner).await;
+        let agreements = queries::agreements_of(&self.store.schema(), &partner).await;
         let feeds = agreements.map_err(reply::unavailable)?.into_iter().map(|agreement| Feed {
             agreement_id: agreement.id,
             event_types: agreement.event_types,
@@ -76,7 +76,7 @@ impl FeedService for Regional {
                 // agreement that ended, ends the stream at once.
                 let partner = service.partner(certificate.as_ref()).await?;
                 let terms = service.agreement(&agreement_id, &partner).await?;
-                let page = queries::feed(service.store.schema(), &agreement_id, after, PAGE)
+                let page = queries::feed(&service.store.schema(), &agreement_id, after, PAGE)
                     .await
                     .map_err(reply::unavailable)?;
                 if let (Some(first), Some(last)) = (page.first(), page.last()) {
@@ -128,7 +128,7 @@ impl Regional {
             reply::status(Code::Unauthenticated, "CERTIFICATE_UNKNOWN", text)
         };
         let Certificate { oin, thumbprint } = certificate.ok_or_else(unknown)?;
-        queries::partner_by_certificate(self.store.schema(), oin, thumbprint)
+        queries::partner_by_certificate(&self.store.schema(), oin, thumbprint)
             .await
             .map_err(reply::unavailable)?
             .ok_or_else(unknown)
@@ -212,7 +212,7 @@ impl Regional {
             let text = format!("after is {after}, but the feed reaches {length}");
             return Err(reply::precondition("BEYOND_END", "after", &text));
         }
-        let stands = queries::epoch_at(self.store.schema(), agreement, after).await;
+        let stands = queries::epoch_at(&self.store.schema(), agreement, after).await;
         if after > 0 && stands.map_err(reply::unavailable)? != Some(epoch) {
             let text = format!("position {after} was not given in epoch {epoch}: begin from 0");
             return Err(reply::precondition("OTHER_EPOCH", "epoch", &text));

@@ -88,7 +88,7 @@ impl RegionalService for Regional {
         let pages = &self.deployment.pages;
         let after: String = pages.end(query, &message.page_token)?.unwrap_or_default();
         wait(&self.store, message.at_least.as_ref()).await?;
-        let mut partners = queries::partners(self.store.schema(), &after, size + 1)
+        let mut partners = queries::partners(&self.store.schema(), &after, size + 1)
             .await
             .map_err(reply::unavailable)?;
         let more = partners.len() > size;
@@ -180,7 +180,7 @@ impl RegionalService for Regional {
         let pages = &self.deployment.pages;
         let before = pages.end(&query, &message.page_token)?.unwrap_or(i64::MAX as u64);
         wait(&self.store, message.at_least.as_ref()).await?;
-        let schema = self.store.schema();
+        let schema = &self.store.schema();
         let mut found = queries::agreements(schema, &message.partner, before, size + 1)
             .await
             .map_err(reply::unavailable)?;
@@ -215,7 +215,7 @@ impl RegionalService for Regional {
         if agreement.concluded.is_none() {
             return Err(Rejection::NoAgreement { id: message.agreement_id }.into());
         }
-        let schema = self.store.schema();
+        let schema = &self.store.schema();
         let mut found = queries::disclosures(schema, &message.agreement_id, before, size + 1)
             .await
             .map_err(reply::unavailable)?;

@@ -181,7 +181,7 @@ pub async fn reveal(
     check.choice::<Purpose>("purpose", message.purpose);
     check.finish()?;
 
-    let row = queries::get(service.store.schema(), &Visible::All, &message.id)
+    let row = queries::get(&service.store.schema(), &Visible::All, &message.id)
         .await
         .map_err(reply::unavailable)?
         .ok_or_else(|| reply::not_found("request", &message.id))?;

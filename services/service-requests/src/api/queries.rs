@@ -33,7 +33,7 @@ pub async fn get(
     check.id("id", &message.id);
     check.finish()?;
     wait(&service.store, message.at_least.as_ref()).await?;
-    let row = queries::get(service.store.schema(), &visible_to(&caller), &message.id)
+    let row = queries::get(&service.store.schema(), &visible_to(&caller), &message.id)
         .await
         .map_err(reply::unavailable)?;
     let row = row.ok_or_else(|| not_found("request", &message.id))?;
@@ -61,7 +61,7 @@ pub async fn list(
     wait(&service.store, at_least).await?;
 
     let from = from.unwrap_or_else(|| PageEnd::now(&service.store, service.log.id(), at_least));
-    let page = queries::list(service.store.schema(), &visible, &filter, &from, size)
+    let page = queries::list(&service.store.schema(), &visible, &filter, &from, size)
         .await
         .map_err(reply::unavailable)?;
     let next_page_token = pages.next(&query, page.end.as_ref())?;

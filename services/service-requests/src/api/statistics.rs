@@ -110,7 +110,7 @@ async fn settle(changed: &mut watch::Receiver<Checkpoints>) {
 
 async fn read(store: &Store, area: &Area, log: &str, to: &watch::Sender<Option<Arc<Counted>>>) {
     let at = store.cursor(log);
-    match queries::counts(store.schema()).await {
+    match queries::counts(&store.schema()).await {
         Ok(found) => {
             let named = found.into_iter().map(|mut count| {
                 let known = area.get(&count.neighbourhood);

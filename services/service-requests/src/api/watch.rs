@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use prost::DecodeError;
 use samen_log::command::decode;
-use samen_log::{Record, Schema};
+use samen_log::{Record, Store};
 use samen_proto::log::{CaughtUp, Heartbeat};
 use samen_proto::requests::watch_requests_response::Item as Sent;
 use samen_proto::requests::*;
@@ -35,14 +35,13 @@ pub async fn requests(
     check::filter(&mut check, &filter);
     check.finish()?;
     let Requests { log, store, deployment, .. } = service;
-    let schema = store.schema().clone();
-    let watched = WatchedRequests { schema, visible: visible_to(&caller), filter };
+    let watched = WatchedRequests { store: store.clone(), visible: visible_to(&caller), filter };
     streams::watch(watched, log, store, resume_after, deployment, &caller)
 }
 
 /// The requests that match, as far as somebody may see them.
 struct WatchedRequests {
-    schema: Schema,
+    store: Store,
     visible: Visible,
     filter: RequestFilter,
 }
@@ -51,12 +50,14 @@ impl Watched for WatchedRequests {
     type Message = WatchRequestsResponse;
 
     async fn page(&self, from: &PageEnd) -> sqlx::Result<Page<WatchRequestsResponse>> {
-        let page = queries::list(&self.schema, &self.visible, &self.filter, from, PAGE).await?;
+        let page =
+            queries::list(&self.store.schema(), &self.visible, &self.filter, from, PAGE).await?;
         Ok(page.map(|request| sent(Sent::Request(request))))
     }
 
     async fn changed(&self, ids: &BTreeSet<String>) -> sqlx::Result<Vec<WatchRequestsResponse>> {
-        let changes = queries::changes(&self.schema, &self.visible, &self.filter, ids).await?;
+        let changes =
+            queries::changes(&self.store.schema(), &self.visible, &self.filter, ids).await?;
         let items = changes.into_iter().map(|change| match change {
             Change::Now(request) => sent(Sent::Request(*request)),
             Change::Left(id) => sent(Sent::LeftId(id)),
