@@ -9,7 +9,8 @@
 //! - [`mask`]: what leaves the house;
 //! - [`command`]: aggregates, and the loop around their deciders;
 //! - [`seal`]: personal content and its keys;
-//! - [`store`]: projection stores;
+//! - [`store`] and [`projector`]: projection stores, and how they follow;
+//! - [`lease`]: what one process does at a time;
 //! - [`relay`] and [`jetstream`]: a log's way out to NATS, and back in;
 //! - [`remote`]: a log followed over gRPC;
 //! - [`tasks`] and [`supervise`]: what background tasks show, and that they
@@ -22,8 +23,10 @@ pub mod command;
 pub mod db;
 pub mod follow;
 pub mod jetstream;
+pub mod lease;
 pub mod log;
 pub mod mask;
+pub mod projector;
 pub mod record;
 pub mod relay;
 pub mod remote;
@@ -38,6 +41,7 @@ pub use append::{Append, AppendError, Appended, CommandId, Expected, NewEvent};
 pub use command::{Aggregate, Aggregates, Command, CommandError, Event, Outcome};
 pub use db::{Db, Location, Schema};
 pub use follow::{Cursor, Follow, FollowError, Item};
+pub use lease::Leases;
 pub use log::Log;
 pub use mask::Exchanged;
 pub use record::Record;
