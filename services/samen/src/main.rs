@@ -6,6 +6,7 @@
 //! - [`import`]: the past, from a file;
 //! - [`token`], [`keygen`], [`pki`]: what operators hand out;
 //! - [`health`]: whether a server answers;
+//! - [`operate`]: what its tasks do, and its projection stores;
 //! - [`bench`]: how fast this machine is;
 //! - [`usage`]: mistakes in flags and variables, in one line.
 
@@ -18,6 +19,7 @@ mod data;
 mod health;
 mod import;
 mod keygen;
+mod operate;
 mod pki;
 mod serve;
 mod services;
@@ -50,6 +52,10 @@ enum Command {
     Keygen(keygen::Keygen),
     /// Make trial certificates: a root, servers, partners
     Pki(pki::Pki),
+    /// Show what the services' background tasks do
+    Status(operate::Status),
+    /// See the projection stores, or build one anew
+    Projections(operate::Projections),
     /// Ask a server whether it serves
     Health(health::Health),
     /// Measure this machine
@@ -75,6 +81,8 @@ async fn main() -> ExitCode {
         Command::Token(command) => command.run(),
         Command::Keygen(command) => command.run(),
         Command::Pki(command) => command.run(),
+        Command::Status(command) => command.run().await,
+        Command::Projections(command) => command.run().await,
         Command::Health(command) => command.run().await,
         Command::Bench(command) => command.run().await,
     };

@@ -111,6 +111,10 @@ struct Own {
     /// Where the service listens
     #[arg(long, env = "SAMEN_LISTEN", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Where metrics (/metrics) and health (/healthz) are served, to a network
+    /// of operators only
+    #[arg(long, env = "SAMEN_METRICS_LISTEN", value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     tls: Tls,
     /// Origins whose web pages may call over gRPC-Web
@@ -202,6 +206,9 @@ impl Serve {
                 let service = Participation::start(deployment.clone(), &location).await?;
                 stores.relay(&service, &nats);
                 let services = &samen_participation::SERVICES;
+                let metrics = own.metrics_listen;
+                services::serve_metrics(metrics, vec![(*service).clone()], &deployment.shutdown)
+                    .await?;
                 announce(samen_participation::NAME, bound.address);
                 grpc::serve(bound, service.routes(), services, port, &deployment).await?;
                 service.leases.give_back().await;
@@ -215,6 +222,9 @@ impl Serve {
                 let service = Requests::start(deployment.clone(), &location).await?;
                 stores.relay(&service, &nats);
                 let services = &samen_requests::SERVICES;
+                let metrics = own.metrics_listen;
+                services::serve_metrics(metrics, vec![(*service).clone()], &deployment.shutdown)
+                    .await?;
                 announce(samen_requests::NAME, bound.address);
                 grpc::serve(bound, service.routes(), services, port, &deployment).await?;
                 service.leases.give_back().await;
@@ -271,6 +281,8 @@ async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Resul
     }
     let service = Regional::start(deployment.clone(), &location, sources).await?;
     stores.relay(&service, &nats);
+    services::serve_metrics(own.metrics_listen, vec![(*service).clone()], &deployment.shutdown)
+        .await?;
     announce(samen_regional::NAME, bound.address);
     announce("partners", partner_bound.address);
     let d = &deployment;

@@ -2,7 +2,8 @@
 //!
 //! - [`deployment`]: what all services of one municipality's deployment know;
 //! - [`core`]: what every service stands on;
-//! - [`operations`]: how it does, for operators;
+//! - [`operations`] and [`metrics`]: how it does, for operators and their
+//!   machines;
 //! - [`area`]: neighbourhoods by point;
 //! - [`identity`]: who calls: tokens and client certificates;
 //! - [`access`]: who may call what, as the contract says;
@@ -23,6 +24,7 @@ pub mod deployment;
 pub mod grpc;
 pub mod identity;
 pub mod log_service;
+pub mod metrics;
 pub mod operations;
 pub mod paging;
 pub mod pki;
