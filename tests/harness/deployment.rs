@@ -1,6 +1,7 @@
 //! The whole suite, in both ways an operator can run it.
 
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
@@ -8,6 +9,7 @@ use tempfile::TempDir;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
+use samen_proto::operations::operations_service_client::OperationsServiceClient;
 use samen_proto::participation::participation_service_client::ParticipationServiceClient;
 use samen_proto::regional::feed_service_client::FeedServiceClient;
 use samen_proto::regional::regional_service_client::RegionalServiceClient;
@@ -16,7 +18,7 @@ use samen_proto::requests::request_service_client::RequestServiceClient;
 use crate::process::{Process, Signal, run};
 use crate::samen::samen;
 use crate::scratch::{folder, free_port};
-use crate::{Nats, postgres};
+use crate::{Nats, postgres, web};
 
 /// How long a process may take to start, or to stop, on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
@@ -57,7 +59,8 @@ struct Ports {
     regional: u16,
     partners: u16,
     dashboard: u16,
-    metrics: u16,
+    /// Of the one process, or of the three services.
+    metrics: [u16; 3],
 }
 
 /// A partner's certificate, as `samen pki` made it.
@@ -113,7 +116,7 @@ impl Deployment {
             regional: free_port(),
             partners: free_port(),
             dashboard: free_port(),
-            metrics: free_port(),
+            metrics: [free_port(), free_port(), free_port()],
         };
         let mut deployment = Deployment {
             setup,
@@ -141,23 +144,28 @@ impl Deployment {
 
     /// Starts what is not running.
     pub async fn restart(&mut self) {
+        self.restart_without_waiting().await;
+        let told = match self.setup {
+            Setup::AllInOne => "dashboard",
+            Setup::Separate => "listens on",
+        };
+        for process in &mut self.processes {
+            process.line(SOON, |line| line.contains(told)).await;
+        }
+    }
+
+    /// The same, for services that may not come so far.
+    pub async fn restart_without_waiting(&mut self) {
         match self.setup {
-            Setup::AllInOne => {
-                let process = self.all_in_one();
-                self.processes = vec![process];
-                self.processes[0].line(SOON, |line| line.contains("dashboard")).await;
-            }
+            Setup::AllInOne => self.processes = vec![self.all_in_one()],
             Setup::Separate => {
                 self.processes = [
-                    self.serve("participation", self.ports.participation),
-                    self.serve("service-requests", self.ports.requests),
-                    self.serve("regional-collaboration", self.ports.regional),
-                    self.serve("dashboard", self.ports.dashboard),
+                    self.serve("participation", self.ports.participation, self.metrics_port(0)),
+                    self.serve("service-requests", self.ports.requests, self.metrics_port(1)),
+                    self.serve("regional-collaboration", self.ports.regional, self.metrics_port(2)),
+                    self.serve("dashboard", self.ports.dashboard, 0),
                 ]
                 .into();
-                for process in &mut self.processes {
-                    process.line(SOON, |line| line.contains("listens on")).await;
-                }
             }
         }
     }
@@ -235,6 +243,113 @@ impl Deployment {
     pub async fn regional(&self, subject: &str) -> RegionalServiceClient<Authorised> {
         let token = self.token(subject, &["manager"]).await;
         RegionalServiceClient::new(self.authorised(self.ports.regional, token))
+    }
+
+    /// A service's door for operators, by the service's name.
+    pub async fn operations(&self, service: &str) -> OperationsServiceClient<Authorised> {
+        self.operations_as(service, "operator", &["operator"]).await
+    }
+
+    pub async fn operations_as(
+        &self,
+        service: &str,
+        subject: &str,
+        roles: &[&str],
+    ) -> OperationsServiceClient<Authorised> {
+        let port = match service {
+            "participation" => self.ports.participation,
+            "service-requests" => self.ports.requests,
+            "regional-collaboration" => self.ports.regional,
+            other => panic!("there is no service {other}"),
+        };
+        self.operations_at(port, subject, roles).await
+    }
+
+    pub async fn operations_at(
+        &self,
+        port: u16,
+        subject: &str,
+        roles: &[&str],
+    ) -> OperationsServiceClient<Authorised> {
+        let token = self.token(subject, roles).await;
+        OperationsServiceClient::new(self.authorised(port, token))
+    }
+
+    /// Another process of a service that runs apart; gives its port.
+    pub async fn replica(&mut self, service: &str) -> u16 {
+        let port = free_port();
+        let mut process = self.serve(service, port, 0);
+        process.line(SOON, |line| line.contains("listens on")).await;
+        self.processes.push(process);
+        port
+    }
+
+    /// Service requests, at the port of one of their processes.
+    pub async fn requests_at(
+        &self,
+        port: u16,
+        subject: &str,
+        roles: &[&str],
+    ) -> RequestServiceClient<Authorised> {
+        let token = self.token(subject, roles).await;
+        RequestServiceClient::new(self.authorised(port, token))
+    }
+
+    /// The first process of a service that runs apart.
+    pub fn service_process(&mut self, service: &str) -> &mut Process {
+        let services = ["participation", "service-requests", "regional-collaboration", "dashboard"];
+        let place = services.iter().position(|name| *name == service);
+        &mut self.processes[place.expect("a service")]
+    }
+
+    /// Kills it.
+    pub fn kill_service(&mut self, service: &str) {
+        self.service_process(service).kill();
+    }
+
+    /// What an operator's command prints, about this suite.
+    pub async fn operator(&self, arguments: &[&str]) -> String {
+        let (status, output) = self.try_operator(arguments).await;
+        assert!(status.success(), "samen {arguments:?}: {status}\n{output}");
+        output
+    }
+
+    /// The same, for one that may fail.
+    pub async fn try_operator(&self, arguments: &[&str]) -> (ExitStatus, String) {
+        let mut command = samen(arguments.iter().copied());
+        command.env("SAMEN_TOKEN", self.token("operator", &["operator"]).await);
+        command.env("SAMEN_PARTICIPATION_URL", self.participation_url());
+        command.env("SAMEN_REQUESTS_URL", self.requests_url());
+        command.env("SAMEN_REGIONAL_URL", self.regional_url());
+        run(command, SOON).await
+    }
+
+    /// A page that a service's process has for machines.
+    pub async fn page(&self, service: &str, path: &str) -> String {
+        self.try_page(service, path).await.expect("a page")
+    }
+
+    /// The same, where it may not be there yet.
+    pub async fn try_page(&self, service: &str, path: &str) -> Option<String> {
+        let place = match (self.setup, service) {
+            (Setup::AllInOne, _) | (_, "participation") => 0,
+            (_, "service-requests") => 1,
+            _ => 2,
+        };
+        web::get(&format!("127.0.0.1:{}", self.metrics_port(place)), path).await.ok()
+    }
+
+    /// Where a service's log is, as [`place::location_of`](crate::place) takes
+    /// it.
+    pub fn log_place(&self, service: &str) -> (String, String) {
+        match &self.database {
+            Some(url) => (url.clone(), service.to_owned()),
+            None => (self.path(&format!("data/{service}")), String::new()),
+        }
+    }
+
+    fn metrics_port(&self, place: usize) -> u16 {
+        self.ports.metrics[place]
     }
 
     /// The feed, as somebody with this certificate (or none) reaches it.
@@ -350,18 +465,21 @@ impl Deployment {
             ("SAMEN_REGIONAL_LISTEN", self.ports.regional),
             ("SAMEN_PARTNER_LISTEN", self.ports.partners),
             ("SAMEN_DASHBOARD_LISTEN", self.ports.dashboard),
-            ("SAMEN_METRICS_LISTEN", self.ports.metrics),
+            ("SAMEN_METRICS_LISTEN", self.ports.metrics[0]),
         ] {
             command.env(variable, format!("127.0.0.1:{port}"));
         }
         Process::start(command)
     }
 
-    fn serve(&self, service: &str, port: u16) -> Process {
+    fn serve(&self, service: &str, port: u16, metrics: u16) -> Process {
         let mut command = samen(["serve", service]);
         command.envs(self.collector.iter().map(|url| (COLLECTOR, url)));
         for (variable, value) in self.environment(port) {
             command.env(variable, value);
+        }
+        if metrics > 0 {
+            command.env("SAMEN_METRICS_LISTEN", format!("127.0.0.1:{metrics}"));
         }
         Process::start(command)
     }

@@ -52,6 +52,16 @@ impl Place {
     }
 }
 
+/// Opens a service's place: a database and the prefix of its schemas, or a
+/// folder.
+pub async fn location_of((name, prefix): &(String, String)) -> Location {
+    if name.starts_with("postgres://") {
+        Location::postgres(name, prefix, CONNECTIONS).await.expect("the database")
+    } else {
+        Location::Folder(name.into())
+    }
+}
+
 /// Opens the place with this name.
 pub async fn location(name: &str) -> Location {
     if name.starts_with("postgres://") {

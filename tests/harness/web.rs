@@ -39,3 +39,13 @@ pub async fn grpc_web(url: &str, token: Option<&str>, message: &[u8]) -> Answer 
     });
     Answer { grpc_status: status.and_then(|status| status.parse().ok()), text }
 }
+
+/// A page, with its status line and headers.
+pub async fn get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
