@@ -10,16 +10,20 @@
 //! - [`command`]: aggregates, and the loop around their deciders;
 //! - [`seal`]: personal content and its keys;
 //! - [`store`]: projection stores;
-//! - [`relay`] and [`jetstream`]: a log's way out to NATS, and back in;
+//! - [`exchange`]: what the relay and followers need of the exchange, and
+//!   [`jetstream`], which has it from NATS;
+//! - [`relay`] and [`streamed`]: a log's way out to the exchange, and back in;
 //! - [`remote`]: a log followed over gRPC;
-//! - [`tasks`] and [`supervise`]: what background tasks show, and that they
-//!   must not end;
+//! - [`tasks`], [`supervise`] and [`backoff`]: what background tasks show,
+//!   that they must not end, and how long they rest after a failure;
 //! - [`db`] and [`sql`]: PostgreSQL and SQLite behind one type, and statements
 //!   for both.
 
 pub mod append;
+pub mod backoff;
 pub mod command;
 pub mod db;
+pub mod exchange;
 pub mod follow;
 pub mod jetstream;
 pub mod log;
@@ -30,6 +34,7 @@ pub mod remote;
 pub mod seal;
 pub mod sql;
 pub mod store;
+pub mod streamed;
 pub mod supervise;
 mod tail;
 pub mod tasks;

@@ -246,6 +246,10 @@ impl Follow for Log {
             }
         })
     }
+
+    fn reaches(&self) -> Option<u64> {
+        Some(self.head())
+    }
 }
 
 /// Learns what other processes append: by notification, and by looking.

@@ -40,4 +40,8 @@ impl<F: Follow> Follow for Exchanged<F> {
         });
         masked.boxed()
     }
+
+    fn reaches(&self) -> Option<u64> {
+        self.0.reaches()
+    }
 }

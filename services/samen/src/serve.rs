@@ -6,16 +6,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream;
 use clap::{Args, Subcommand};
 use http::Uri;
 use samen_dashboard::Dashboard;
 use samen_log::db::POSTGRES_CONNECTIONS;
-use samen_log::jetstream::JetStreamLog;
+use samen_log::jetstream::{JetStream, JetStreamLog};
 use samen_log::relay::{self, Retention};
 use samen_log::remote::RemoteLog;
-use samen_log::{Follow, Location, Log, MasterKey};
+use samen_log::{Follow, Location, Log, MasterKey, Task};
 use samen_participation::Participation;
+use samen_proto::operations::TaskKind;
 use samen_regional::Regional;
 use samen_requests::Requests;
 use samen_server::Deployment;
@@ -263,8 +263,7 @@ async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Resul
         let log = deployment.log_id(name);
         let door = Credentials::on(services::channel(variable, url, roots.clone())?, &deployment);
         let owner: Arc<dyn Follow> = Arc::new(RemoteLog::new(&log, door));
-        let context = jetstream::new(nats.clone());
-        sources.push(Arc::new(JetStreamLog::new(context, &log, Some(owner))));
+        sources.push(Arc::new(JetStreamLog::new(nats.clone(), &log, Some(owner))));
     }
     let service = Regional::start(deployment.clone(), &location, sources).await?;
     stores.relay(service.log(), &nats, &deployment);
@@ -352,7 +351,9 @@ impl Stores {
             replicas: self.nats_replicas.into(),
         };
         let shutdown = deployment.shutdown.clone();
-        tokio::spawn(relay::run(log.clone(), nats.clone(), retention, shutdown));
+        let exchange = JetStream::new(nats.clone(), log.id());
+        let task = Task::new(TaskKind::Relay, "relay");
+        tokio::spawn(relay::run(log.clone(), exchange, retention, task, shutdown));
     }
 }
 
