@@ -20,9 +20,8 @@ pub trait Follow: Send + Sync + 'static {
     /// an error the stream ends, and can be begun again from the last record.
     fn follow(&self, after: Cursor) -> BoxStream<'static, Result<Item, FollowError>>;
 
-    /// The newest position, as far as is known here; to show how far a
-    /// follower is behind, and for nothing else.
-    fn reaches(&self) -> Option<u64> {
+    /// The newest position, as far as is known here without asking anybody.
+    fn newest(&self) -> Option<u64> {
         None
     }
 }

@@ -9,7 +9,8 @@
 //! - [`mask`]: what leaves the house;
 //! - [`command`]: aggregates, and the loop around their deciders;
 //! - [`seal`]: personal content and its keys;
-//! - [`store`]: projection stores;
+//! - [`store`] and [`projector`]: projection stores, and how they follow;
+//! - [`lease`]: what one process does at a time;
 //! - [`exchange`]: what the relay and followers need of the exchange, and
 //!   [`jetstream`], which has it from NATS;
 //! - [`relay`] and [`streamed`]: a log's way out to the exchange, and back in;
@@ -26,8 +27,10 @@ pub mod db;
 pub mod exchange;
 pub mod follow;
 pub mod jetstream;
+pub mod lease;
 pub mod log;
 pub mod mask;
+pub mod projector;
 pub mod record;
 pub mod relay;
 pub mod remote;
@@ -43,6 +46,7 @@ pub use append::{Append, AppendError, Appended, CommandId, Expected, NewEvent};
 pub use command::{Aggregate, Aggregates, Command, CommandError, Event, Outcome};
 pub use db::{Db, Location, Schema};
 pub use follow::{Cursor, Follow, FollowError, Item};
+pub use lease::Leases;
 pub use log::Log;
 pub use mask::Exchanged;
 pub use record::Record;

@@ -33,15 +33,15 @@ impl<F: Follow> Follow for Exchanged<F> {
         self.0.log()
     }
 
+    fn newest(&self) -> Option<u64> {
+        self.0.newest()
+    }
+
     fn follow(&self, after: Cursor) -> BoxStream<'static, Result<Item, FollowError>> {
         let masked = self.0.follow(after).map(|item| match item {
             Ok(Item::Record(record)) => Ok(Item::Record(mask(record))),
             other => other,
         });
         masked.boxed()
-    }
-
-    fn reaches(&self) -> Option<u64> {
-        self.0.reaches()
     }
 }

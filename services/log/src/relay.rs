@@ -260,7 +260,7 @@ impl<S: Source, E: Exchange> Relay<S, E> {
     }
 
     fn saw(&self, settled: &Cursor) {
-        self.task.saw(self.log.log(), settled, self.log.reaches().unwrap_or_default());
+        self.task.saw(self.log.log(), settled, self.log.newest().unwrap_or_default());
     }
 }
 

@@ -124,7 +124,7 @@ where
         })
     }
 
-    fn reaches(&self) -> Option<u64> {
+    fn newest(&self) -> Option<u64> {
         match self.newest.load(Ordering::Relaxed) {
             0 => None,
             newest => Some(newest),

@@ -264,7 +264,7 @@ impl<E: Exchange> Follow for Streamed<E> {
         })
     }
 
-    fn reaches(&self) -> Option<u64> {
+    fn newest(&self) -> Option<u64> {
         match self.newest.load(Ordering::Relaxed) {
             0 => None,
             newest => Some(newest),

@@ -130,8 +130,8 @@ impl Up {
         let at = data.location(samen_requests::NAME)?;
         let requests = Requests::start(deployment.clone(), &at).await?;
         let sources: Vec<Arc<dyn Follow>> = vec![
-            Arc::new(Exchanged(participation.log().clone())),
-            Arc::new(Exchanged(requests.log().clone())),
+            Arc::new(Exchanged(participation.log.clone())),
+            Arc::new(Exchanged(requests.log.clone())),
         ];
         let at = data.location(samen_regional::NAME)?;
         let regional = Regional::start(deployment.clone(), &at, sources).await?;
