@@ -10,6 +10,7 @@
 //! - [`command`]: aggregates, and the loop around their deciders;
 //! - [`seal`]: personal content and its keys;
 //! - [`store`] and [`projector`]: projection stores, and how they follow;
+//! - [`react`]: how reactors follow;
 //! - [`lease`]: what one process does at a time;
 //! - [`exchange`]: what the relay and followers need of the exchange, and
 //!   [`jetstream`], which has it from NATS;
@@ -31,6 +32,7 @@ pub mod lease;
 pub mod log;
 pub mod mask;
 pub mod projector;
+pub mod react;
 pub mod record;
 pub mod relay;
 pub mod remote;
