@@ -1,136 +1,271 @@
-//! A log followed through its JetStream stream.
+//! The exchange as NATS JetStream has it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
-use async_nats::jetstream::{Context, Message as Sent};
-use futures::StreamExt;
+use async_nats::jetstream::context::{ContextBuilder, GetStreamErrorKind};
+use async_nats::jetstream::stream::{
+    Config, DiscardPolicy, Info, RawMessageErrorKind, RetentionPolicy, StorageType, Stream,
+};
+use async_nats::jetstream::{Context, ErrorCode, Message as Sent};
+use async_nats::{Client, HeaderMap};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use prost::Message;
 
-use crate::follow::{Cursor, Follow, FollowError, Item};
-use crate::record::Record;
-use crate::relay::{PREVIOUS, encode_hash, stream_name};
+use crate::exchange::{Exchange, ExchangeError, Found, Published, Retention};
+use crate::follow::{Cursor, Follow};
+use crate::record::{GENESIS, Record};
+use crate::relay::IN_FLIGHT;
+use crate::streamed::Streamed;
 
-/// How often a follower looks whether the relay has brought the stream to
-/// where the follower already is.
-const POLL: Duration = Duration::from_millis(250);
+/// How long an acknowledgement may take before the relay looks again.
+const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long any other answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Header with the hash of the record before, by which a follower sees that
+/// this one continues what it has.
+const PREVIOUS: &str = "Samen-Previous";
+/// Metadata of a stream: the hash of the record before the first one that it
+/// was made for.
+const AFTER: &str = "samen-after";
 
-/// A log as its JetStream stream has it, and as its owner has what the stream
-/// no longer holds.
-pub struct JetStreamLog {
+/// The stream of one log on a NATS server.
+#[derive(Clone)]
+pub struct JetStream {
     log: Arc<str>,
+    client: Client,
+    /// For everything but publishing: its patience is longer.
     context: Context,
-    owner: Option<Arc<dyn Follow>>,
+    publishing: Context,
 }
 
-impl JetStreamLog {
-    /// Follows the log with this id. Records that have left the stream are
-    /// read from `owner`, where there is one.
-    pub fn new(context: Context, log: &str, owner: Option<Arc<dyn Follow>>) -> Self {
-        JetStreamLog { log: log.into(), context, owner }
+/// A log followed through its JetStream stream.
+pub type JetStreamLog = Streamed<JetStream>;
+
+/// The stream of a log: `gm0384.requests` is `SAMEN_GM0384_REQUESTS`.
+pub fn stream_name(log: &str) -> String {
+    format!("SAMEN_{}", log.to_uppercase().replace('.', "_"))
+}
+
+/// The subjects of a log: `samen.gm0384.requests.` and the event's name.
+fn subject_prefix(log: &str) -> String {
+    format!("samen.{log}")
+}
+
+// === impl JetStream ===
+
+impl JetStream {
+    /// The stream of the log with this id.
+    pub fn new(client: Client, log: &str) -> Self {
+        let context = ContextBuilder::new().timeout(ANSWER_TIMEOUT).build(client.clone());
+        let publishing = ContextBuilder::new()
+            .max_ack_inflight(IN_FLIGHT * 2)
+            .timeout(ACK_TIMEOUT)
+            .ack_timeout(ACK_TIMEOUT)
+            .build(client.clone());
+        JetStream { log: log.into(), client, context, publishing }
+    }
+
+    /// How a stream is made: nothing may be lost from it but by its age.
+    fn config(&self, after: &Cursor, retention: &Retention) -> Config {
+        let first = (after.position > 0).then_some(after.position + 1);
+        let hash = after.hash.as_deref().unwrap_or(&GENESIS);
+        Config {
+            first_sequence: first,
+            max_age: retention.max_age,
+            num_replicas: retention.replicas,
+            metadata: [(AFTER.to_owned(), encode_hash(hash))].into(),
+            ..self.fit(Config::default())
+        }
+    }
+
+    /// A configuration with what a stream must have, and what else it has.
+    fn fit(&self, config: Config) -> Config {
+        Config {
+            name: stream_name(&self.log),
+            subjects: vec![format!("{}.*", subject_prefix(&self.log))],
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            discard_new_per_subject: false,
+            storage: StorageType::File,
+            max_messages: -1,
+            max_messages_per_subject: -1,
+            max_bytes: -1,
+            max_message_size: -1,
+            max_consumers: -1,
+            no_ack: false,
+            sealed: false,
+            deny_delete: true,
+            deny_purge: true,
+            allow_rollup: false,
+            mirror: None,
+            sources: None,
+            subject_transform: None,
+            republish: None,
+            ..config
+        }
+    }
+
+    fn found(&self, info: &Info) -> Found {
+        let Info { config, state, .. } = info;
+        let after = config.metadata.get(AFTER).and_then(|hash| BASE64_STANDARD.decode(hash).ok());
+        Found {
+            made: info.created.unix_timestamp_nanos(),
+            first: state.first_sequence,
+            last: state.last_sequence,
+            messages: state.messages,
+            after,
+            retention: Retention { max_age: config.max_age, replicas: config.num_replicas },
+            unfit: difference(config, &self.fit(config.clone())),
+        }
+    }
+
+    fn stream_name(&self) -> String {
+        stream_name(&self.log)
+    }
+
+    /// The stream, to ask something of it. Asks nothing yet.
+    async fn stream(&self) -> Result<Stream<()>, ExchangeError> {
+        self.context.get_stream_no_info(self.stream_name()).await.map_err(ExchangeError::of)
     }
 }
 
-impl Follow for JetStreamLog {
+impl Exchange for JetStream {
+    type Ack = BoxFuture<'static, Result<u64, ExchangeError>>;
+
     fn log(&self) -> &str {
         &self.log
     }
 
-    fn follow(&self, after: Cursor) -> BoxStream<'static, Result<Item, FollowError>> {
-        let log = self.log.clone();
-        let context = self.context.clone();
-        let owner = self.owner.clone();
+    async fn find(&self) -> Result<Option<Found>, ExchangeError> {
+        match self.context.get_stream(self.stream_name()).await {
+            Ok(stream) => Ok(Some(self.found(stream.cached_info()))),
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(error)
+                    if error.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+                {
+                    Ok(None)
+                }
+                _ => Err(ExchangeError::of(error)),
+            },
+        }
+    }
+
+    async fn record(&self, sequence: u64) -> Result<Option<Record>, ExchangeError> {
+        match self.stream().await?.get_raw_message(sequence).await {
+            Ok(message) => Ok(Record::decode(message.payload).ok()),
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(ExchangeError::of(error)),
+        }
+    }
+
+    fn messages(&self, after: u64) -> BoxStream<'static, Result<Published, ExchangeError>> {
+        let this = self.clone();
         Box::pin(async_stream::try_stream! {
-            let unavailable = |reason: String| FollowError::Unavailable {
-                log: log.to_string(),
-                reason,
-            };
-            let failed = |error: &dyn std::error::Error| unavailable(error.to_string());
-            let mut seen = after;
-
-            let stream = context.get_stream(stream_name(&log)).await.map_err(|e| failed(&e))?;
-            let mut state = stream.cached_info().state.clone();
-            if state.last_sequence < seen.position && let Some(owner) = &owner {
-                // The exchange lost its end and the relay is filling it again,
-                // or this is another history: the owner knows which.
-                if let Some(Err(error)) = owner.follow(seen.clone()).next().await {
-                    Err(error)?;
-                }
-            }
-            while state.last_sequence < seen.position {
-                tokio::time::sleep(POLL).await;
-                state = stream.get_info().await.map_err(|e| failed(&e))?.state;
-            }
-            if seen.position > 0 && state.first_sequence <= seen.position {
-                let message =
-                    stream.get_raw_message(seen.position).await.map_err(|e| failed(&e))?;
-                let record = Record::decode(message.payload).map_err(|e| failed(&e))?;
-                if !seen.matches(&record) {
-                    Err(seen.not_in(&log))?;
-                }
-            }
-
-            if state.first_sequence > seen.position + 1 {
-                let gap = FollowError::Gap {
-                    log: log.to_string(),
-                    expected: seen.position + 1,
-                    found: state.first_sequence,
-                };
-                let mut missing = owner.ok_or(gap)?.follow(seen.clone());
-                while seen.position + 1 < state.first_sequence {
-                    match missing.next().await {
-                        Some(Ok(Item::Record(record))) => {
-                            seen.step(&log, &record)?;
-                            yield Item::Record(record);
-                        }
-                        Some(Ok(Item::CaughtUp(_))) => {}
-                        Some(Err(error)) => Err(error)?,
-                        None => Err(unavailable("its owner ended the stream".to_owned()))?,
-                    }
-                }
-            }
-
             let config = OrderedConfig {
-                deliver_policy: DeliverPolicy::ByStartSequence {
-                    start_sequence: seen.position + 1,
-                },
+                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: after + 1 },
                 ..OrderedConfig::default()
             };
-            let consumer = stream.create_consumer(config).await.map_err(|e| failed(&e))?;
-            let mut messages = consumer.messages().await.map_err(|e| failed(&e))?;
-            let history = state.last_sequence;
-            let mut caught_up = false;
-            loop {
-                if !caught_up && seen.position >= history {
-                    caught_up = true;
-                    yield Item::CaughtUp(seen.clone());
-                }
-                let message = match messages.next().await {
-                    Some(message) => message.map_err(|e| failed(&e))?,
-                    None => Err(unavailable("its consumer ended".to_owned()))?,
-                };
-                let record = Record::decode(message.payload.clone()).map_err(|e| failed(&e))?;
-                // The consumer comes back by itself after the stream was made
-                // anew, and would go on in another history.
-                if !continues(&message, &seen) {
-                    Err(seen.not_in(&log))?;
-                }
-                seen.step(&log, &record)?;
-                yield Item::Record(Arc::new(record));
+            let consumer = this.stream().await?.create_consumer(config).await;
+            let consumer = consumer.map_err(ExchangeError::of)?;
+            let mut messages = consumer.messages().await.map_err(ExchangeError::of)?;
+            while let Some(message) = messages.next().await {
+                yield published(message.map_err(ExchangeError::of)?)?;
             }
         })
     }
+
+    async fn make(&self, after: &Cursor, retention: &Retention) -> Result<Found, ExchangeError> {
+        let config = self.config(after, retention);
+        let made = self.context.create_stream(config.clone()).await.map_err(ExchangeError::of)?;
+        let info = made.cached_info();
+        let ignored = difference(&info.config, &self.fit(info.config.clone())).or_else(|| {
+            // A server that does not know a setting leaves it out.
+            let first = info.config.first_sequence.filter(|first| *first > 1);
+            let known = first == config.first_sequence && info.config.metadata.contains_key(AFTER);
+            (!known).then(|| "first_seq".to_owned())
+        });
+        match ignored {
+            None => Ok(self.found(info)),
+            Some(setting) => Err(ExchangeError(format!(
+                "NATS {} does not keep a stream's {setting}; 2.10 or newer is needed",
+                self.client.server_info().version
+            ))),
+        }
+    }
+
+    async fn keep(&self, retention: &Retention) -> Result<(), ExchangeError> {
+        let stream = self.context.get_stream(self.stream_name()).await;
+        let stream = stream.map_err(ExchangeError::of)?;
+        let config = Config {
+            max_age: retention.max_age,
+            num_replicas: retention.replicas,
+            ..stream.cached_info().config.clone()
+        };
+        self.context.update_stream(config).await.map_err(ExchangeError::of)?;
+        Ok(())
+    }
+
+    async fn delete(&self) -> Result<(), ExchangeError> {
+        let deleted = self.context.delete_stream(self.stream_name()).await;
+        deleted.map_err(ExchangeError::of)?;
+        Ok(())
+    }
+
+    async fn publish(&self, record: &Record, after: &Cursor) -> Result<Self::Ack, ExchangeError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(NATS_EXPECTED_LAST_SEQUENCE, (record.position - 1).to_string());
+        headers.insert("Samen-Log", record.log.as_str());
+        headers.insert("Samen-Epoch", record.epoch.to_string());
+        headers.insert("Samen-Position", record.position.to_string());
+        headers.insert(PREVIOUS, encode_hash(after.hash.as_deref().unwrap_or(&GENESIS)));
+        let name = record.r#type.rsplit('.').next().filter(|name| !name.is_empty()).unwrap_or("_");
+        let subject = format!("{}.{name}", subject_prefix(&record.log));
+        let payload = record.encode_to_vec().into();
+        let ack = self.publishing.publish_with_headers(subject, headers, payload).await;
+        let ack = ack.map_err(ExchangeError::of)?.into_future();
+        Ok(ack.map(|ack| ack.map(|ack| ack.sequence).map_err(ExchangeError::of)).boxed())
+    }
 }
 
-/// Whether the record in a message comes after the one that was seen, as far
-/// as both say what that is.
-fn continues(message: &Sent, seen: &Cursor) -> bool {
-    let previous = message.headers.as_ref().and_then(|headers| headers.get(PREVIOUS));
-    match (previous, &seen.hash) {
-        (Some(previous), Some(hash)) => previous.as_str() == encode_hash(hash),
-        _ => true,
+// === impl JetStreamLog ===
+
+impl JetStreamLog {
+    /// Follows the log with this id. Records that have left the stream are
+    /// read from `owner`, where there is one.
+    pub fn new(client: Client, log: &str, owner: Option<Arc<dyn Follow>>) -> Self {
+        Streamed::over(JetStream::new(client, log), owner)
     }
+}
+
+fn published(message: Sent) -> Result<Published, ExchangeError> {
+    let info = message.info().map_err(|error| ExchangeError(error.to_string()))?;
+    let (sequence, newest) = (info.stream_sequence, info.stream_sequence + info.pending);
+    let previous = message.headers.as_ref().and_then(|headers| headers.get(PREVIOUS));
+    let previous = previous.and_then(|hash| BASE64_STANDARD.decode(hash.as_str()).ok());
+    let record = Record::decode(message.payload.clone()).map_err(ExchangeError::of)?;
+    Ok(Published { sequence, record: Arc::new(record), previous, newest })
+}
+
+/// A hash as headers and metadata have it.
+fn encode_hash(hash: &[u8]) -> String {
+    BASE64_STANDARD.encode(hash)
+}
+
+/// The first setting in which two configurations differ.
+fn difference(found: &Config, wanted: &Config) -> Option<String> {
+    let fields = |config: &Config| match serde_json::to_value(config) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let (found, wanted) = (fields(found), fields(wanted));
+    let differs = |name: &&String| found.get(*name) != wanted.get(*name);
+    found.keys().chain(wanted.keys()).find(differs).cloned()
 }

@@ -10,29 +10,36 @@
 //! - [`command`]: aggregates, and the loop around their deciders;
 //! - [`seal`]: personal content and its keys;
 //! - [`store`] and [`projector`]: projection stores, and how they follow;
+//! - [`react`]: how reactors follow;
 //! - [`lease`]: what one process does at a time;
-//! - [`relay`] and [`jetstream`]: a log's way out to NATS, and back in;
+//! - [`exchange`]: what the relay and followers need of the exchange, and
+//!   [`jetstream`], which has it from NATS;
+//! - [`relay`] and [`streamed`]: a log's way out to the exchange, and back in;
 //! - [`remote`]: a log followed over gRPC;
-//! - [`tasks`] and [`supervise`]: what background tasks show, and that they
-//!   must not end;
+//! - [`tasks`], [`supervise`] and [`backoff`]: what background tasks show,
+//!   that they must not end, and how long they rest after a failure;
 //! - [`db`] and [`sql`]: PostgreSQL and SQLite behind one type, and statements
 //!   for both.
 
 pub mod append;
+pub mod backoff;
 pub mod command;
 pub mod db;
+pub mod exchange;
 pub mod follow;
 pub mod jetstream;
 pub mod lease;
 pub mod log;
 pub mod mask;
 pub mod projector;
+pub mod react;
 pub mod record;
 pub mod relay;
 pub mod remote;
 pub mod seal;
 pub mod sql;
 pub mod store;
+pub mod streamed;
 pub mod supervise;
 mod tail;
 pub mod tasks;

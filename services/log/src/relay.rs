@@ -1,246 +1,305 @@
-//! A log's way out: one JetStream stream for each log, whose sequence is the
-//! position.
+//! A log's way out: one stream of the exchange for each log, whose sequence is
+//! the position.
 //!
 //! Every message is published with the sequence that must be the stream's
 //! last, so that the server itself refuses duplicates and gaps, and the relay
-//! keeps no cursor: it goes on after the stream's last message. A stream that
-//! does not hold this log's history is made anew and filled again.
+//! keeps no cursor: it goes on after the stream's last message. Before it
+//! does, it compares the end of the stream with the log. A stream that is not
+//! this log's history, that has holes, or of which nothing can be proved
+//! because it was emptied, is made anew, for the records that are young enough
+//! to be kept; whoever needs older ones asks the log's owner.
+//!
+//! Any number of relays may run at once, also of different histories: each
+//! sees what another did by a sequence that is refused, and looks again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
-use async_nats::header::NATS_EXPECTED_LAST_SEQUENCE;
-use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use async_nats::jetstream::{Context, ErrorCode};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use futures::StreamExt;
-use prost::Message;
+use futures::future::BoxFuture;
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::follow::{Cursor, Follow, Item};
+use crate::backoff::Backoff;
+use crate::exchange::{Exchange, ExchangeError, Found};
+use crate::follow::{Cursor, Follow, FollowError, Item};
 use crate::log::Log;
 use crate::mask::Exchanged;
-use crate::record::{GENESIS, Record};
+use crate::record::{Record, recorded_at};
+use crate::tasks::Task;
+
+pub use crate::exchange::Retention;
 
 /// Messages on their way without an acknowledgement.
-const IN_FLIGHT: usize = 512;
-/// How long an acknowledgement may take before the relay looks again.
-const ACK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often an idle relay looks whether the stream still ends where it was
-/// left: an exchange that lost it says nothing.
+pub const IN_FLIGHT: usize = 512;
+/// How often the relay looks whether the stream is still what it left: an
+/// exchange that lost something says nothing.
 const LOOK: Duration = Duration::from_secs(5);
-/// Header with the hash of the record before, by which a follower sees that
-/// this one continues what it has.
-pub(crate) const PREVIOUS: &str = "Samen-Previous";
-/// How long the relay rests after a failure.
-const REST: Duration = Duration::from_millis(250);
+/// How long the relay rests after a failure: at first, and at most.
+const REST: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
+/// Messages of the stream's end that are asked for at once.
+const COMPARED_AT_ONCE: usize = 64;
 
-/// How the exchange keeps a log.
-#[derive(Clone, Debug)]
-pub struct Retention {
-    /// Messages older than this leave the stream; who needs them asks the
-    /// log's owner. Zero: none.
-    pub max_age: Duration,
-    /// Copies among the NATS servers: 1, or 3 in a cluster.
-    pub replicas: usize,
+/// A log as the relay reads it.
+pub trait Source: Follow + Clone {
+    /// Records after a position, in order, at most `limit`.
+    fn read(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Arc<Record>>, FollowError>>;
+
+    /// The last position whose record is older than this; 0 where none is.
+    fn older_than(&self, age: Duration) -> BoxFuture<'_, Result<u64, FollowError>>;
 }
 
+/// Why the relay begins again.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct RelayError(String);
-
-/// The stream of a log: `gm0384.requests` is `SAMEN_GM0384_REQUESTS`.
-pub fn stream_name(log: &str) -> String {
-    format!("SAMEN_{}", log.to_uppercase().replace('.', "_"))
-}
-
-/// The subjects of a log: `samen.gm0384.requests.` and the event's name.
-fn subject_prefix(log: &str) -> String {
-    format!("samen.{log}")
+enum RelayError {
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
+    #[error(transparent)]
+    Log(#[from] FollowError),
+    #[error("position {position} got sequence {sequence}")]
+    OtherSequence { position: u64, sequence: u64 },
+    #[error("the stream is not as it was left: {0}")]
+    Changed(&'static str),
 }
 
 /// Publishes a log until `shutdown`, whatever happens to the exchange.
-pub async fn run(
-    log: Log,
-    client: async_nats::Client,
+pub async fn run<S: Source, E: Exchange>(
+    log: S,
+    exchange: E,
     retention: Retention,
+    task: Task,
     shutdown: CancellationToken,
 ) {
-    let jetstream = ContextBuilder::new()
-        .max_ack_inflight(IN_FLIGHT * 2)
-        .ack_timeout(ACK_TIMEOUT)
-        .build(client);
+    let relay = Relay { log, exchange, retention, task };
+    let mut backoff = Backoff::new(REST[0], REST[1]);
     loop {
-        let failed = tokio::select! {
+        let result = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
-            result = publish(&log, &jetstream, &retention) => result,
+            result = relay.publish(&mut backoff) => result,
         };
-        if let Err(error) = failed {
-            tracing::warn!(log = log.id(), %error, "the relay begins again");
+        if let Err(error) = result {
+            tracing::warn!(log = relay.log.log(), %error, "the relay begins again");
+            relay.task.failed(error);
         }
         tokio::select! {
+            biased;
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(REST) => {}
+            () = tokio::time::sleep(backoff.next()) => {}
         }
     }
 }
 
-/// Publishes from the stream's end until something fails.
-async fn publish(log: &Log, jetstream: &Context, retention: &Retention) -> Result<(), RelayError> {
-    let mut last = prepare(log, jetstream, retention).await?;
-    let mut items = Exchanged(log.clone()).follow(last.clone());
-    let mut waiting: VecDeque<(u64, PublishAckFuture)> = VecDeque::new();
-    loop {
-        let next = if waiting.is_empty() {
-            match tokio::time::timeout(LOOK, items.next()).await {
-                Ok(next) => next,
-                Err(_) => {
-                    look(log, jetstream, &last).await?;
-                    continue;
-                }
-            }
-        } else {
+struct Relay<S, E> {
+    log: S,
+    exchange: E,
+    retention: Retention,
+    task: Task,
+}
+
+/// A record on its way.
+struct Sent<A> {
+    record: Arc<Record>,
+    ack: A,
+}
+
+// === impl Relay ===
+
+impl<S: Source, E: Exchange> Relay<S, E> {
+    /// Publishes from the stream's end until something fails.
+    async fn publish(&self, backoff: &mut Backoff) -> Result<(), RelayError> {
+        let (mut settled, made) = self.prepare().await?;
+        self.task.running();
+        self.saw(&settled);
+        let mut last = settled.clone();
+        let mut items = Exchanged(self.log.clone()).follow(last.clone());
+        let mut waiting: VecDeque<Sent<E::Ack>> = VecDeque::with_capacity(IN_FLIGHT);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        look.reset();
+        loop {
             // Send what is ready; otherwise settle what was sent.
             tokio::select! {
                 biased;
-                next = items.next(), if waiting.len() < IN_FLIGHT => next,
-                () = std::future::ready(()) => {
-                    settle(&mut waiting).await?;
-                    continue;
+                _ = look.tick() => {
+                    self.saw(&settled);
+                    self.look(&settled, made).await?;
+                }
+                item = items.next(), if waiting.len() < IN_FLIGHT => match item {
+                    Some(Ok(Item::Record(record))) => {
+                        let ack = self.exchange.publish(&record, &last).await?;
+                        last = Cursor::at(&record);
+                        waiting.push_back(Sent { record, ack });
+                    }
+                    Some(Ok(Item::CaughtUp(_))) => {}
+                    Some(Err(error)) => return Err(error.into()),
+                    None => return Ok(()),
+                },
+                sequence = oldest(&mut waiting), if !waiting.is_empty() => {
+                    let Some(Sent { record, .. }) = waiting.pop_front() else { continue };
+                    let (position, sequence) = (record.position, sequence?);
+                    if sequence != position {
+                        return Err(RelayError::OtherSequence { position, sequence });
+                    }
+                    settled = Cursor::at(&record);
+                    backoff.reset();
+                    if waiting.is_empty() {
+                        self.saw(&settled);
+                    }
                 }
             }
+        }
+    }
+
+    /// Where to go on: after the end of a stream that holds this log's
+    /// history, which is made, or made anew, where there is none. With the
+    /// stream's identity.
+    async fn prepare(&self) -> Result<(Cursor, i128), RelayError> {
+        if let Some(found) = self.exchange.find().await? {
+            match self.compare(&found).await? {
+                Ok(end) => {
+                    if found.retention != self.retention {
+                        self.exchange.keep(&self.retention).await?;
+                    }
+                    return Ok((end, found.made));
+                }
+                Err(reason) => {
+                    tracing::warn!(log = self.log.log(), last = found.last, reason, "made anew");
+                    self.task.note(format!(
+                        "the stream, which ended at {}, was made anew: {reason}",
+                        found.last
+                    ));
+                    self.exchange.delete().await?;
+                }
+            }
+        }
+        let after = if self.retention.max_age.is_zero() {
+            0
+        } else {
+            self.log.older_than(self.retention.max_age).await?
         };
-        match next {
-            Some(Ok(Item::Record(record))) => {
-                let ack = send(jetstream, &record, &last).await?;
-                waiting.push_back((record.position, ack));
-                last = Cursor::at(&record);
+        let after = self.cursor(after).await?.unwrap_or(Cursor::START);
+        let made = self.exchange.make(&after, &self.retention).await?;
+        Ok((after, made.made))
+    }
+
+    /// The end of a stream that holds this log's history, or why it must be
+    /// made anew.
+    ///
+    /// Another relay, of another history, may have slipped in a message
+    /// between those that this one had on their way: so not only the last
+    /// message is compared, but as many as can be on their way.
+    async fn compare(&self, found: &Found) -> Result<Result<Cursor, String>, RelayError> {
+        if let Some(setting) = &found.unfit {
+            return Ok(Err(format!("it had another setting, {setting}")));
+        }
+        if found.has_holes() {
+            return Ok(Err("messages were deleted from it".to_owned()));
+        }
+        let Some(end) = self.cursor(found.last).await? else {
+            return Ok(Err("it was longer than the log".to_owned()));
+        };
+        if found.messages == 0 {
+            let proved = found.last == 0 || (found.after.is_some() && found.after == end.hash);
+            let emptied = "it was emptied, and nothing proved whose history it had".to_owned();
+            return Ok(if proved { Ok(end) } else { Err(emptied) });
+        }
+        let first = found.first.max(found.last.saturating_sub(IN_FLIGHT as u64 - 1));
+        let recorded = self.log.read(first - 1, (found.last - first + 1) as usize).await?;
+        let different = stream::iter(recorded)
+            .map(async |record| {
+                let published = self.exchange.record(record.position).await?;
+                let same = published.is_some_and(|published| {
+                    (published.position, published.epoch, &published.hash)
+                        == (record.position, record.epoch, &record.hash)
+                });
+                Ok::<_, RelayError>((!same).then_some(record.position))
+            })
+            .buffered(COMPARED_AT_ONCE)
+            .try_filter_map(async |different| Ok(different));
+        let different = std::pin::pin!(different).try_next().await?;
+        let Some(position) = different else { return Ok(Ok(end)) };
+        match self.exchange.find().await? {
+            Some(now) if now.made == found.made && now.first <= position => {
+                Ok(Err(format!("it had another record at {position} than the log")))
             }
-            Some(Ok(Item::CaughtUp(_))) => {}
-            Some(Err(error)) => return Err(failure(error)),
-            None => return Ok(()),
+            // Made anew by another relay, or the message left it by its age.
+            _ => Err(RelayError::Changed("it changed while it was compared")),
         }
     }
-}
 
-/// Waits for the oldest acknowledgement, and checks that it is the position.
-async fn settle(waiting: &mut VecDeque<(u64, PublishAckFuture)>) -> Result<(), RelayError> {
-    if let Some((position, ack)) = waiting.pop_front() {
-        let ack = ack.await.map_err(failure)?;
-        if ack.sequence != position {
-            let sequence = ack.sequence;
-            return Err(RelayError(format!("position {position} got sequence {sequence}")));
-        }
-    }
-    Ok(())
-}
-
-/// Fails where the stream lost what was published.
-async fn look(log: &Log, jetstream: &Context, last: &Cursor) -> Result<(), RelayError> {
-    let stream = jetstream.get_stream(stream_name(log.id())).await.map_err(failure)?;
-    let end = stream.cached_info().state.last_sequence;
-    if end < last.position {
-        let position = last.position;
-        return Err(RelayError(format!("the stream ends at {end}, not at {position}")));
-    }
-    Ok(())
-}
-
-async fn send(
-    jetstream: &Context,
-    record: &Arc<Record>,
-    last: &Cursor,
-) -> Result<PublishAckFuture, RelayError> {
-    let mut headers = HeaderMap::new();
-    headers.insert(NATS_EXPECTED_LAST_SEQUENCE, (record.position - 1).to_string());
-    headers.insert("Samen-Log", record.log.as_str());
-    headers.insert("Samen-Epoch", record.epoch.to_string());
-    headers.insert("Samen-Position", record.position.to_string());
-    headers.insert(PREVIOUS, encode_hash(last.hash.as_deref().unwrap_or(&GENESIS)));
-    let name = record.r#type.rsplit('.').next().filter(|name| !name.is_empty()).unwrap_or("_");
-    let subject = format!("{}.{name}", subject_prefix(&record.log));
-    let payload = record.encode_to_vec().into();
-    jetstream.publish_with_headers(subject, headers, payload).await.map_err(failure)
-}
-
-/// A hash as a header has it.
-pub(crate) fn encode_hash(hash: &[u8]) -> String {
-    BASE64_STANDARD.encode(hash)
-}
-
-/// Finds the stream's end, and makes the stream, or makes it anew, where it
-/// does not hold this log's history.
-async fn prepare(
-    log: &Log,
-    jetstream: &Context,
-    retention: &Retention,
-) -> Result<Cursor, RelayError> {
-    let config = Config {
-        name: stream_name(log.id()),
-        subjects: vec![format!("{}.*", subject_prefix(log.id()))],
-        retention: RetentionPolicy::Limits,
-        discard: DiscardPolicy::Old,
-        storage: StorageType::File,
-        max_age: retention.max_age,
-        num_replicas: retention.replicas,
-        deny_delete: true,
-        deny_purge: true,
-        ..Config::default()
-    };
-    let stream = match jetstream.get_stream(&config.name).await {
-        Ok(stream) => stream,
-        Err(error) if not_found(&error) => {
-            jetstream.create_stream(config).await.map_err(failure)?;
-            return Ok(Cursor::START);
-        }
-        Err(error) => return Err(failure(error)),
-    };
-    let info = stream.cached_info();
-    if (info.config.max_age, info.config.num_replicas) != (config.max_age, config.num_replicas) {
-        let (max_age, num_replicas) = (config.max_age, config.num_replicas);
-        let changed = Config { max_age, num_replicas, ..info.config.clone() };
-        jetstream.update_stream(changed).await.map_err(failure)?;
-    }
-    let state = &info.state;
-    if state.last_sequence == 0 {
-        return Ok(Cursor::START);
-    }
-    let recorded = log.read(state.last_sequence - 1, 1).await.map_err(failure)?;
-    let recorded = recorded.first().filter(|r| r.position == state.last_sequence);
-    match recorded {
-        // Emptied, by age or by somebody: older records are the owner's to
-        // give, and followers see by the next record whether it follows.
-        Some(recorded) if state.messages == 0 => return Ok(Cursor::at(recorded)),
-        Some(recorded) => {
-            let last = stream.get_raw_message(state.last_sequence).await.map_err(failure)?;
-            let published = Record::decode(last.payload).ok();
-            if published
-                .is_some_and(|p| (p.position, &p.hash) == (recorded.position, &recorded.hash))
-            {
-                return Ok(Cursor::at(recorded));
+    /// Fails where the stream is not what was left there.
+    async fn look(&self, settled: &Cursor, made: i128) -> Result<(), RelayError> {
+        match self.exchange.find().await? {
+            None => Err(RelayError::Changed("it is gone")),
+            Some(found) if found.made != made => Err(RelayError::Changed("it is another one")),
+            Some(found) if found.unfit.is_some() => {
+                Err(RelayError::Changed("it has other settings"))
             }
+            Some(found) if found.last < settled.position => {
+                Err(RelayError::Changed("it lost its end"))
+            }
+            Some(found) if found.has_holes() => Err(RelayError::Changed("it has holes")),
+            Some(_) => Ok(()),
         }
-        None => {}
     }
-    tracing::warn!(
-        log = log.id(),
-        last = state.last_sequence,
-        "the stream holds another history and is made anew"
-    );
-    jetstream.delete_stream(&config.name).await.map_err(failure)?;
-    jetstream.create_stream(config).await.map_err(failure)?;
-    Ok(Cursor::START)
+
+    /// The cursor of the record at a position, where the log has one.
+    async fn cursor(&self, position: u64) -> Result<Option<Cursor>, RelayError> {
+        if position == 0 {
+            return Ok(Some(Cursor::START));
+        }
+        let found = self.log.read(position - 1, 1).await?;
+        Ok(found.first().filter(|record| record.position == position).map(|r| Cursor::at(r)))
+    }
+
+    fn saw(&self, settled: &Cursor) {
+        self.task.saw(self.log.log(), settled, self.log.newest().unwrap_or_default());
+    }
 }
 
-fn not_found(error: &async_nats::jetstream::context::GetStreamError) -> bool {
-    use async_nats::jetstream::context::GetStreamErrorKind::JetStream;
-    matches!(error.kind(), JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+/// The acknowledgement of the oldest record on its way.
+async fn oldest<A: Future + Unpin>(waiting: &mut VecDeque<Sent<A>>) -> A::Output {
+    match waiting.front_mut() {
+        Some(sent) => (&mut sent.ack).await,
+        None => std::future::pending().await,
+    }
 }
 
-fn failure(error: impl std::error::Error) -> RelayError {
-    RelayError(error.to_string())
+impl Source for Log {
+    fn read(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Arc<Record>>, FollowError>> {
+        Box::pin(async move {
+            Log::read(self, after, limit).await.map_err(|error| FollowError::Unavailable {
+                log: self.id().to_owned(),
+                reason: error.to_string(),
+            })
+        })
+    }
+
+    /// Recorded time never runs backwards within a log, so that halving finds
+    /// it.
+    fn older_than(&self, age: Duration) -> BoxFuture<'_, Result<u64, FollowError>> {
+        Box::pin(async move {
+            let since = Timestamp::now().checked_sub(age).unwrap_or(Timestamp::UNIX_EPOCH);
+            let (mut old, mut young) = (0, self.head() + 1);
+            while young - old > 1 {
+                let middle = old + (young - old) / 2;
+                match Source::read(self, middle - 1, 1).await?.first() {
+                    Some(record) if recorded_at(record) < since => old = middle,
+                    _ => young = middle,
+                }
+            }
+            Ok(old)
+        })
+    }
 }

@@ -1,6 +1,8 @@
 //! A log followed over gRPC, from the service that owns it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -8,15 +10,24 @@ use samen_proto::log::log_service_client::LogServiceClient;
 use samen_proto::log::subscribe_response::Item as Sent;
 use samen_proto::log::{Position, SubscribeRequest};
 use tonic::codegen::{Body, Bytes, StdError};
-use tonic::{Code, client::GrpcService};
+use tonic::{Code, Status, client::GrpcService};
 
+use crate::backoff::Backoff;
 use crate::follow::{Cursor, Follow, FollowError, Item};
+
+/// How long one whose stream was ended by its owner rests before it resumes:
+/// at first, and at most.
+const REST: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
+/// How often it tries to, before the one who follows is told: an owner that
+/// is started anew is back within a minute.
+const RESUMPTIONS: u32 = 12;
 
 /// A log at its owner's door. `T` is a channel that brings this service's
 /// credentials.
 pub struct RemoteLog<T> {
     log: Arc<str>,
     client: LogServiceClient<T>,
+    newest: Arc<AtomicU64>,
 }
 
 impl<T> RemoteLog<T>
@@ -27,7 +38,8 @@ where
     <T::ResponseBody as Body>::Error: Into<StdError> + Send,
 {
     pub fn new(log: &str, channel: T) -> Self {
-        RemoteLog { log: log.into(), client: LogServiceClient::new(channel) }
+        let client = LogServiceClient::new(channel);
+        RemoteLog { log: log.into(), client, newest: Arc::default() }
     }
 }
 
@@ -45,39 +57,77 @@ where
 
     fn follow(&self, after: Cursor) -> BoxStream<'static, Result<Item, FollowError>> {
         let log = self.log.clone();
+        let newest = self.newest.clone();
         let mut client = self.client.clone();
         Box::pin(async_stream::try_stream! {
-            let status = |status: tonic::Status| match status.code() {
-                Code::FailedPrecondition => after.not_in(&log),
-                _ => FollowError::Unavailable {
-                    log: log.to_string(),
-                    reason: format!("{}: {}", status.code(), status.message()),
-                },
-            };
-            let request = SubscribeRequest {
-                after: Some(after.to_position(&log)),
-                hash: after.hash.clone().unwrap_or_default(),
-            };
-            let mut items = client.subscribe(request).await.map_err(status)?.into_inner();
-            let mut seen = after.clone();
-            while let Some(item) = items.next().await {
-                match item.map_err(status)?.item {
-                    Some(Sent::Record(record)) => {
-                        seen.step(&log, &record)?;
-                        yield Item::Record(Arc::new(record));
+            let mut seen = after;
+            let mut caught_up = false;
+            let mut backoff = Backoff::new(REST[0], REST[1]);
+            // None, while no stream was open.
+            let mut resumptions = 0;
+            loop {
+                let request = SubscribeRequest {
+                    after: Some(seen.to_position(&log)),
+                    hash: seen.hash.clone().unwrap_or_default(),
+                };
+                let ended = match client.subscribe(request).await {
+                    Ok(answer) => {
+                        let mut items = answer.into_inner();
+                        loop {
+                            let item = match items.next().await {
+                                Some(Ok(item)) => item.item,
+                                Some(Err(status)) => break status,
+                                // A follower's stream never just ends.
+                                None => break Status::unavailable("its owner ended the stream"),
+                            };
+                            resumptions = RESUMPTIONS;
+                            backoff.reset();
+                            match item {
+                                Some(Sent::Record(record)) => {
+                                    seen.step(&log, &record)?;
+                                    newest.fetch_max(seen.position, Ordering::Relaxed);
+                                    yield Item::Record(Arc::new(record));
+                                }
+                                Some(Sent::CaughtUp(mark)) => {
+                                    let at = mark.position.unwrap_or_default();
+                                    newest.store(at.position, Ordering::Relaxed);
+                                    if !caught_up {
+                                        caught_up = true;
+                                        let Position { epoch, position, .. } = at;
+                                        yield Item::CaughtUp(Cursor { epoch, position, hash: None });
+                                    }
+                                }
+                                Some(Sent::Heartbeat(mark)) => {
+                                    let at = mark.position.unwrap_or_default();
+                                    newest.store(at.position, Ordering::Relaxed);
+                                }
+                                None => {}
+                            }
+                        }
                     }
-                    Some(Sent::CaughtUp(mark)) => {
-                        let Position { epoch, position, .. } = mark.position.unwrap_or_default();
-                        yield Item::CaughtUp(Cursor { epoch, position, hash: None });
+                    Err(status) => status,
+                };
+                match ended.code() {
+                    Code::FailedPrecondition => Err(seen.not_in(&log))?,
+                    // It shuts down, or ends streams of a certain age: nothing
+                    // that anybody must know of, unless it stays away.
+                    Code::Unavailable if resumptions > 0 => {
+                        resumptions -= 1;
+                        tokio::time::sleep(backoff.next_jittered()).await;
                     }
-                    Some(Sent::Heartbeat(_)) | None => {}
+                    code => Err(FollowError::Unavailable {
+                        log: log.to_string(),
+                        reason: format!("{code}: {}", ended.message()),
+                    })?,
                 }
             }
-            // A follower's stream never just ends: its owner is going.
-            Err(FollowError::Unavailable {
-                log: log.to_string(),
-                reason: "its owner ended the stream".to_owned(),
-            })?;
         })
+    }
+
+    fn newest(&self) -> Option<u64> {
+        match self.newest.load(Ordering::Relaxed) {
+            0 => None,
+            newest => Some(newest),
+        }
     }
 }

@@ -9,33 +9,21 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use samen_log::{Command, CommandError, Follow, FollowError, Item};
+use samen_log::react::{self, Reactor, command_id};
+use samen_log::{Command, CommandError, Cursor, Follow, Record};
+use samen_proto::operations::TaskKind;
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 use crate::Regional;
 use crate::domain::Rejection;
 use crate::domain::feed::{Assign, decide};
 use crate::projection::queries;
 
-/// Records of a source that are offered together.
-const BATCH: usize = 500;
 /// Records that may be looked through without a match before that is noted, so
 /// that a restart does not look through them again.
 const NOTE_EVERY: u64 = 10_000;
 /// How often agreements are looked at although nothing changed.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How long a task rests after a failure.
-const REST: Duration = Duration::from_secs(1);
-
-#[derive(Debug, thiserror::Error)]
-enum AssignError {
-    #[error(transparent)]
-    Follow(#[from] FollowError),
-    #[error(transparent)]
-    Command(#[from] CommandError<Rejection>),
-}
 
 /// Runs until the deployment shuts down.
 pub async fn run(service: Regional, sources: Vec<Arc<dyn Follow>>) {
@@ -74,83 +62,56 @@ pub async fn run(service: Regional, sources: Vec<Arc<dyn Follow>>) {
 /// Follows one source for one agreement, until the agreement ends.
 async fn assign(service: Regional, agreement: String, source: Arc<dyn Follow>) {
     let shutdown = service.deployment.shutdown.clone();
-    loop {
-        let failed = tokio::select! {
-            () = shutdown.cancelled() => return,
-            result = assign_from_where_it_stopped(&service, &agreement, &source) => result,
-        };
-        match failed {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!(%error, agreement, log = source.log(), "assigning begins again");
-            }
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(REST) => {}
-        }
+    let task = service.tasks.add(TaskKind::Reactor, "assigner");
+    let mut assigner = Assigner { service, agreement, source: source.clone() };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = react::run(&*source, &mut assigner, &task) => {}
     }
 }
 
-async fn assign_from_where_it_stopped(
-    service: &Regional,
-    agreement: &str,
-    source: &Arc<dyn Follow>,
-) -> Result<(), AssignError> {
-    let (feed, _) = service.feeds.get::<Rejection>(agreement).await?;
-    let through = feed.through(source.log());
-    let mut noted = through.position;
-    let mut batches = source.follow(through).ready_chunks(BATCH);
-    while let Some(batch) = batches.next().await {
-        let (agreed, _) = service.agreements.get::<Rejection>(agreement).await?;
-        let Some(terms) = agreed.in_force() else { return Ok(()) };
-        let mut last = None;
-        let mut failed = None;
-        let mut positions = Vec::new();
-        for item in batch {
-            match item {
-                Ok(Item::Record(record)) => {
-                    if terms.event_types.contains(&record.r#type) {
-                        positions.push(record.position);
-                    }
-                    last = Some(record);
-                }
-                Ok(Item::CaughtUp(_)) => {}
-                Err(error) => failed = Some(error),
-            }
-        }
-        if let Some(last) = last
-            && (!positions.is_empty() || last.position - noted >= NOTE_EVERY)
-        {
-            noted = last.position;
+/// Gives records of one source their place in one agreement's feed.
+struct Assigner {
+    service: Regional,
+    agreement: String,
+    source: Arc<dyn Follow>,
+}
+
+impl Reactor for Assigner {
+    type Error = CommandError<Rejection>;
+
+    async fn through(&mut self) -> Result<Cursor, Self::Error> {
+        let (feed, _) = self.service.feeds.get::<Rejection>(&self.agreement).await?;
+        Ok(feed.through(self.source.log()))
+    }
+
+    async fn offer(&mut self, records: &[Arc<Record>]) -> Result<bool, Self::Error> {
+        let (agreed, _) = self.service.agreements.get::<Rejection>(&self.agreement).await?;
+        let Some(terms) = agreed.in_force() else { return Ok(false) };
+        let Some(last) = records.last() else { return Ok(true) };
+        let shared = |record: &&Arc<Record>| terms.event_types.contains(&record.r#type);
+        let positions: Vec<_> = records.iter().filter(shared).map(|r| r.position).collect();
+        if !positions.is_empty() || last.position - self.through().await?.position >= NOTE_EVERY {
             let offer = Assign {
-                agreement_id: agreement.to_owned(),
-                source_log: source.log().to_owned(),
+                agreement_id: self.agreement.clone(),
+                source_log: self.source.log().to_owned(),
                 source_epoch: last.epoch,
                 source_positions: positions,
                 source_through: last.position,
                 source_hash: last.hash.clone(),
             };
-            service.offer(offer).await?;
+            self.service.offer(offer, &Cursor::at(last)).await?;
         }
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
+        Ok(true)
     }
-    Ok(())
 }
 
 impl Regional {
-    async fn offer(&self, offer: Assign) -> Result<(), CommandError<Rejection>> {
-        // Made from what was read, so that the same offer is the same command.
-        let from = format!(
-            "{} {} {} {}",
-            offer.agreement_id, offer.source_log, offer.source_epoch, offer.source_through
-        );
+    async fn offer(&self, offer: Assign, through: &Cursor) -> Result<(), CommandError<Rejection>> {
         let command = Command {
             actor: "assigner".to_owned(),
             method: "Assign",
-            request_id: Uuid::new_v5(&Uuid::NAMESPACE_OID, from.as_bytes()).to_string(),
+            request_id: command_id(&offer.agreement_id, &offer.source_log, through),
             ..Command::default()
         };
         let agreement = offer.agreement_id.clone();

@@ -6,12 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream;
 use clap::{Args, Subcommand};
 use http::Uri;
 use samen_dashboard::Dashboard;
 use samen_log::db::POSTGRES_CONNECTIONS;
-use samen_log::jetstream::JetStreamLog;
+use samen_log::jetstream::{JetStream, JetStreamLog};
 use samen_log::relay::{self, Retention};
 use samen_log::remote::RemoteLog;
 use samen_log::{Follow, Location, MasterKey};
@@ -276,8 +275,7 @@ async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Resul
         let log = deployment.log_id(name);
         let door = Credentials::on(services::channel(variable, url, roots.clone())?, &deployment);
         let owner: Arc<dyn Follow> = Arc::new(RemoteLog::new(&log, door));
-        let context = jetstream::new(nats.clone());
-        sources.push(Arc::new(JetStreamLog::new(context, &log, Some(owner))));
+        sources.push(Arc::new(JetStreamLog::new(nats.clone(), &log, Some(owner))));
     }
     let service = Regional::start(deployment.clone(), &location, sources).await?;
     stores.relay(&service, &nats);
@@ -368,12 +366,14 @@ impl Stores {
             max_age: Duration::from_secs(u64::from(self.nats_days) * 24 * 3600),
             replicas: self.nats_replicas.into(),
         };
-        let (core, nats) = (core.clone(), nats.clone());
+        let (core, exchange) = (core.clone(), JetStream::new(nats.clone(), core.log.id()));
         tokio::spawn(async move {
             let task = core.tasks.add(TaskKind::Relay, "relay");
             let shutdown = &core.deployment.shutdown;
-            let run =
-                || relay::run(core.log.clone(), nats.clone(), retention.clone(), shutdown.clone());
+            let run = || {
+                let (log, exchange) = (core.log.clone(), exchange.clone());
+                relay::run(log, exchange, retention, task.clone(), shutdown.clone())
+            };
             core.leases.hold("relay", &task, shutdown, run).await;
         });
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use samen_log::jetstream::JetStreamLog;
-use samen_log::{Cursor, Exchanged, Follow, FollowError, Item, Record, relay};
+use samen_log::jetstream::{JetStreamLog, stream_name};
+use samen_log::{Cursor, Exchanged, Follow, FollowError, Item, Record};
 use samen_tests::{Nats, Place, eventually};
 
 use super::relay::{FOR_EVER, Relay, context, published, state};
@@ -23,7 +23,7 @@ async fn a_follower_sees_everything_whatever_happens_to_the_exchange() {
     let mut nats = Nats::start().await;
     let context = context(&nats).await;
     let _relay = Relay::start(&log, &nats, FOR_EVER).await;
-    let source = JetStreamLog::new(context.clone(), LOG, None);
+    let source = JetStreamLog::new(nats.client().await, LOG, None);
     let follower = tokio::spawn(async move { follow_to(&source, Cursor::START, 3_000).await });
 
     fill(&log, 1_000).await;
@@ -32,7 +32,7 @@ async fn a_follower_sees_everything_whatever_happens_to_the_exchange() {
     nats.restart().await;
     fill(&log, 500).await;
     published(&context, 2_000).await;
-    context.delete_stream(relay::stream_name(LOG)).await.expect("it exists");
+    context.delete_stream(stream_name(LOG)).await.expect("it exists");
     fill(&log, 1_000).await;
 
     let seen = follower.await.expect("no panic");
@@ -49,7 +49,7 @@ async fn a_follower_is_told_once_that_it_has_caught_up() {
     fill(&log, 300).await;
     published(&context, 300).await;
 
-    let mut items = JetStreamLog::new(context, LOG, None).follow(Cursor::START);
+    let mut items = JetStreamLog::new(nats.client().await, LOG, None).follow(Cursor::START);
     let mut seen = 0;
     let mut caught_up = Vec::new();
     let follow = async {
@@ -83,12 +83,12 @@ async fn records_that_have_left_the_stream_come_from_the_owner() {
     fill(&log, 100).await;
     published(&context, 500).await;
 
-    let alone = JetStreamLog::new(context.clone(), LOG, None);
+    let alone = JetStreamLog::new(nats.client().await, LOG, None);
     let gap = alone.follow(Cursor::START).next().await;
     assert!(matches!(gap, Some(Err(FollowError::Gap { expected: 1, .. }))), "{gap:?}");
 
     let owner: Arc<dyn Follow> = Arc::new(Exchanged(log.clone()));
-    let source = JetStreamLog::new(context, LOG, Some(owner));
+    let source = JetStreamLog::new(nats.client().await, LOG, Some(owner));
     let follower = tokio::spawn(async move { follow_to(&source, Cursor::START, 600).await });
     fill(&log, 100).await;
     assert_eq!(follower.await.expect("no panic"), masked(&log).await);
@@ -118,7 +118,7 @@ async fn a_follower_never_goes_on_silently_in_another_history() {
     let context = context(&nats).await;
     let relay = Relay::start(&log, &nats, FOR_EVER).await;
     fill(&log, 300).await;
-    let source = JetStreamLog::new(context.clone(), LOG, None);
+    let source = JetStreamLog::new(nats.client().await, LOG, None);
     let history = follow_to(&source, Cursor::START, 300).await;
     let mut live = source.follow(Cursor::at(&history[299]));
     let caught_up = live.next().await;

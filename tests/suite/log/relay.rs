@@ -5,8 +5,10 @@ use std::time::Duration;
 use async_nats::jetstream::{self, Context, consumer, stream};
 use futures::StreamExt;
 use prost::Message;
+use samen_log::jetstream::{JetStream, stream_name};
 use samen_log::relay::{self, Retention};
-use samen_log::{Log, Record};
+use samen_log::{Log, Record, Task};
+use samen_proto::operations::TaskKind;
 use samen_tests::{Nats, Place, eventually, on_both_databases};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -22,7 +24,9 @@ pub const FOR_EVER: Duration = Duration::ZERO;
 
 /// A relay at work, until it is dropped.
 pub struct Relay {
-    task: tokio::task::JoinHandle<()>,
+    /// What it shows.
+    pub task: Task,
+    running: tokio::task::JoinHandle<()>,
     shutdown: DropGuard,
 }
 
@@ -30,14 +34,15 @@ impl Relay {
     pub async fn start(log: &Log, nats: &Nats, max_age: Duration) -> Self {
         let shutdown = CancellationToken::new();
         let retention = Retention { max_age, replicas: 1 };
-        let client = nats.client().await;
-        let task = tokio::spawn(relay::run(log.clone(), client, retention, shutdown.clone()));
-        Relay { task, shutdown: shutdown.drop_guard() }
+        let exchange = JetStream::new(nats.client().await, log.id());
+        let task = Task::new(TaskKind::Relay, "relay");
+        let run = relay::run(log.clone(), exchange, retention, task.clone(), shutdown.clone());
+        Relay { task, running: tokio::spawn(run), shutdown: shutdown.drop_guard() }
     }
 
     pub async fn stop(self) {
         drop(self.shutdown);
-        self.task.await.expect("no panic");
+        self.running.await.expect("no panic");
     }
 }
 
@@ -47,7 +52,7 @@ pub async fn context(nats: &Nats) -> Context {
 
 /// The state of the log's stream; `None` where it cannot be had at the moment.
 pub async fn state(context: &Context) -> Option<stream::State> {
-    let stream = context.get_stream(relay::stream_name(LOG)).await.ok()?;
+    let stream = context.get_stream(stream_name(LOG)).await.ok()?;
     Some(stream.cached_info().state.clone())
 }
 
@@ -64,7 +69,7 @@ pub async fn published(context: &Context, last: u64) {
 pub async fn assert_is_the_log(context: &Context, log: &Log) {
     let records = read_all(log).await;
     published(context, records.len() as u64).await;
-    let stream = context.get_stream(relay::stream_name(LOG)).await.expect("the stream");
+    let stream = context.get_stream(stream_name(LOG)).await.expect("the stream");
     let config = consumer::pull::OrderedConfig::default();
     let messages = stream.create_consumer(config).await.expect("a consumer");
     let messages = messages.messages().await.expect("its messages");
@@ -114,7 +119,7 @@ async fn a_stream_that_is_lost_is_filled_again_although_nothing_happens(place: P
     fill(&log, 1_000).await;
     published(&context, 1_000).await;
 
-    context.delete_stream(relay::stream_name(LOG)).await.expect("it exists");
+    context.delete_stream(stream_name(LOG)).await.expect("it exists");
     assert_is_the_log(&context, &log).await;
     // And when the server has lost its disk.
     nats.restart_empty().await;
@@ -135,7 +140,7 @@ async fn a_stream_of_another_history_is_made_anew() {
         fill(&log, records).await;
         let relay = Relay::start(&log, &nats, FOR_EVER).await;
         eventually(SOON, "the stream holds this history", async || {
-            let stream = context.get_stream(relay::stream_name(LOG)).await.ok()?;
+            let stream = context.get_stream(stream_name(LOG)).await.ok()?;
             let last = stream.get_raw_message(records).await.ok()?;
             let last = Record::decode(last.payload).expect("a record");
             (last.hash == log.read(records - 1, 1).await.expect("the log")[0].hash).then_some(())
