@@ -9,6 +9,7 @@
 //! - [`mask`]: what leaves the house;
 //! - [`command`]: aggregates, and the loop around their deciders;
 //! - [`seal`]: personal content and its keys;
+//! - [`note`]: text that the deployment signs, and anybody can check;
 //! - [`store`]: projection stores;
 //! - [`relay`] and [`jetstream`]: a log's way out to NATS, and back in;
 //! - [`remote`]: a log followed over gRPC;
@@ -24,6 +25,7 @@ pub mod follow;
 pub mod jetstream;
 pub mod log;
 pub mod mask;
+pub mod note;
 pub mod record;
 pub mod relay;
 pub mod remote;
