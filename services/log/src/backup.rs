@@ -25,8 +25,8 @@ mod manifest;
 mod restore;
 mod write;
 
-pub use manifest::Manifest;
-pub use restore::{Backup, interrupted};
+pub use manifest::{Entry, LogManifest, Manifest};
+pub use restore::Backup;
 pub use write::back_up;
 
 /// The file that makes a folder a backup.
@@ -95,19 +95,22 @@ impl<'a> Chain<'a> {
     }
 
     fn step(&mut self, record: &Record, salt: &[u8]) -> Result<(), BackupError> {
-        let position = self.position + 1;
-        let broken = |reason| BackupError::Broken { log: self.log.to_owned(), position, reason };
         if record.log != self.log {
-            return Err(broken("it is another log's"));
+            return Err(self.broken("it is another log's"));
         }
-        if record.position != position {
-            return Err(broken("it is missing"));
+        if record.position != self.position + 1 {
+            return Err(self.broken("it is missing"));
         }
         if record.hash != hash(&self.hash, salt, record) {
-            return Err(broken("its hash is not that of its content"));
+            return Err(self.broken("its hash is not that of its content"));
         }
-        self.position = position;
+        self.position = record.position;
         self.hash.clone_from(&record.hash);
         Ok(())
+    }
+
+    /// What is wrong with the record that should come next.
+    fn broken(&self, reason: &'static str) -> BackupError {
+        BackupError::Broken { log: self.log.to_owned(), position: self.position + 1, reason }
     }
 }

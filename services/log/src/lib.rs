@@ -10,6 +10,8 @@
 //! - [`command`]: aggregates, and the loop around their deciders;
 //! - [`seal`]: personal content and its keys;
 //! - [`note`]: text that the deployment signs, and anybody can check;
+//! - [`backup`]: a log in files, and back from them;
+//! - [`destroyed`]: the list of destroyed keys that no backup revives;
 //! - [`store`]: projection stores;
 //! - [`relay`] and [`jetstream`]: a log's way out to NATS, and back in;
 //! - [`remote`]: a log followed over gRPC;
@@ -19,8 +21,10 @@
 //!   for both.
 
 pub mod append;
+pub mod backup;
 pub mod command;
 pub mod db;
+pub mod destroyed;
 pub mod follow;
 pub mod jetstream;
 pub mod log;
@@ -37,8 +41,10 @@ mod tail;
 pub mod tasks;
 
 pub use append::{Append, AppendError, Appended, CommandId, Expected, NewEvent};
+pub use backup::{Backup, BackupError, back_up};
 pub use command::{Aggregate, Aggregates, Command, CommandError, Event, Outcome};
 pub use db::{Db, Location, Schema};
+pub use destroyed::DestroyedKeys;
 pub use follow::{Cursor, Follow, FollowError, Item};
 pub use log::Log;
 pub use mask::Exchanged;

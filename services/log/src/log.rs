@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::append::{self, Append, AppendError, Appended, Job, QUEUE, appender};
+use crate::backup::{BackupError, RESTORING};
 use crate::db::{Db, Durability, Location, Schema};
 use crate::follow::{Cursor, Follow, FollowError, Item, PAGE};
 use crate::on_db;
@@ -77,6 +78,10 @@ impl Log {
                 format!("the database holds the log {found}, not {id}").into(),
             ));
         }
+        if epoch == RESTORING {
+            let error = BackupError::HalfRestored(found);
+            return Err(sqlx::Error::Configuration(error.into()));
+        }
         let tail = Arc::new(Tail::new(head as u64));
         let (appender, jobs) = mpsc::channel(QUEUE);
         let log = Log {
@@ -90,7 +95,7 @@ impl Log {
         };
         // The appender ends when the last handle is dropped, not before: that
         // is no failure.
-        let appending = appender::run(id.to_owned(), schema.clone(), tail.clone(), jobs);
+        let appending = appender::run(id.to_owned(), epoch, schema.clone(), tail.clone(), jobs);
         let until = shutdown.clone();
         supervise("appender", shutdown.clone(), async move {
             appending.await;

@@ -112,7 +112,7 @@ pub(super) async fn read_entry(folder: &Path, entry: &Entry) -> Result<Vec<u8>, 
     if size != entry.size {
         return Err(altered(format!("it has {size} bytes, and was written with {}", entry.size)));
     }
-    let bytes = blocking(path.clone(), |path| std::fs::read(path)).await?;
+    let bytes = read(path.clone()).await?;
     if Sha256::digest(&bytes).to_vec() != entry.sha256 {
         return Err(altered("its content is not what was written".to_owned()));
     }
@@ -139,8 +139,13 @@ pub(super) fn decode<M: Message + Default>(
     Ok(messages)
 }
 
+/// A file's content.
+pub(super) async fn read(path: PathBuf) -> Result<Vec<u8>, BackupError> {
+    blocking(path, |path| std::fs::read(path)).await
+}
+
 /// Runs file work where it holds up nobody.
-pub(super) async fn blocking<T: Send + 'static>(
+async fn blocking<T: Send + 'static>(
     path: PathBuf,
     work: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T, BackupError> {

@@ -111,14 +111,12 @@ async fn records(
             files.push(&entry).await?;
         }
         if chain.position == before {
-            let (log, position) = (log.id.clone(), before + 1);
-            return Err(BackupError::Broken { log, position, reason: "it is missing" });
+            return Err(chain.broken("it is missing"));
         }
         progress(&log.id, chain.position, log.position);
     }
     if chain.hash != log.hash {
-        let (log, position) = (log.id.clone(), log.position);
-        return Err(BackupError::Broken { log, position, reason: "it is not the head's" });
+        return Err(chain.broken("the head does not stand at the record before it"));
     }
     files.finish().await
 }
@@ -139,22 +137,22 @@ async fn page(
             .bind(PAGE as i64)
             .fetch_all(pool)
             .await?;
-        let entry = |row: &_| BackupRecord {
+        let entries = rows.iter().map(|row| BackupRecord {
             record: Some(Record {
                 log: log.id.clone(),
-                position: Row::get::<i64, _>(row, 0) as u64,
-                epoch: Row::get::<i64, _>(row, 1) as u64,
-                stream: Row::get(row, 2),
-                version: Row::get::<i64, _>(row, 3) as u64,
-                r#type: Row::get(row, 4),
-                actor: Row::get(row, 5),
-                recorded_at: Some(timestamp(Row::get(row, 6))),
-                data: Row::get(row, 7),
-                hash: Row::get(row, 8),
+                position: row.get::<i64, _>(0) as u64,
+                epoch: row.get::<i64, _>(1) as u64,
+                stream: row.get(2),
+                version: row.get::<i64, _>(3) as u64,
+                r#type: row.get(4),
+                actor: row.get(5),
+                recorded_at: Some(timestamp(row.get(6))),
+                data: row.get(7),
+                hash: row.get(8),
             }),
-            salt: Row::get(row, 9),
-        };
-        Ok(rows.iter().map(entry).collect())
+            salt: row.get(9),
+        });
+        Ok(entries.collect())
     })
 }
 
@@ -176,14 +174,14 @@ async fn commands(
                 .bind(ROWS)
                 .fetch_all(pool)
                 .await?;
-            let command = |row: &_| BackupCommand {
-                id: Row::get(row, 0),
-                fingerprint: Row::get(row, 1),
-                key_id: Row::get(row, 2),
-                first_position: Row::get::<i64, _>(row, 3) as u64,
-                last_position: Row::get::<i64, _>(row, 4) as u64,
-            };
-            rows.iter().map(command).collect()
+            let commands = rows.iter().map(|row| BackupCommand {
+                id: row.get(0),
+                fingerprint: row.get(1),
+                key_id: row.get(2),
+                first_position: row.get::<i64, _>(3) as u64,
+                last_position: row.get::<i64, _>(4) as u64,
+            });
+            commands.collect()
         });
         for command in &page {
             files.push(command).await?;
@@ -203,8 +201,7 @@ async fn keys(folder: &Path, schema: &Schema) -> Result<Vec<Entry>, BackupError>
         let page: Vec<BackupKey> = on_db!(&schema.db, pool => {
             let rows =
                 sqlx::query(schema.sql(text)).bind(&after).bind(ROWS).fetch_all(pool).await?;
-            let key = |row: &_| BackupKey { id: Row::get(row, 0), wrapped: Row::get(row, 1) };
-            rows.iter().map(key).collect()
+            rows.iter().map(|row| BackupKey { id: row.get(0), wrapped: row.get(1) }).collect()
         });
         for key in &page {
             files.push(key).await?;
