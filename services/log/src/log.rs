@@ -63,7 +63,7 @@ impl Log {
         id: &str,
         shutdown: CancellationToken,
     ) -> sqlx::Result<Self> {
-        let schema = location.open("log", include_str!("schema.sql"), Durability::Full).await?;
+        let schema = Self::tables(location).await?;
         let insert = "INSERT INTO {s}.head (one, log, epoch, position, hash, recorded_at)
              VALUES (1, $1, 1, 0, $2, 0) ON CONFLICT (one) DO NOTHING";
         let select = "SELECT log, epoch, position FROM {s}.head";
@@ -103,6 +103,11 @@ impl Log {
         });
         tokio::spawn(watch_head(schema, tail, shutdown));
         Ok(log)
+    }
+
+    /// A log's tables, made where they are new: no log as yet.
+    pub async fn tables(location: &Location) -> sqlx::Result<Schema> {
+        location.open("log", include_str!("schema.sql"), Durability::Full).await
     }
 
     /// The log's id.

@@ -354,11 +354,9 @@ async fn mark(id: &str, schema: &Schema, found: Found) -> Result<(), BackupError
 async fn clear(schema: &Schema) -> sqlx::Result<()> {
     let statements: &[&str] = match &schema.db {
         Db::Postgres(_) => &["TRUNCATE {s}.record, {s}.command, {s}.sealing_key"],
-        Db::Sqlite(_) => &[
-            "DELETE FROM {s}.record",
-            "DELETE FROM {s}.command",
-            "DELETE FROM {s}.sealing_key",
-        ],
+        Db::Sqlite(_) => {
+            &["DELETE FROM {s}.record", "DELETE FROM {s}.command", "DELETE FROM {s}.sealing_key"]
+        }
     };
     let mut tx = schema.begin().await?;
     for statement in statements {
@@ -392,7 +390,8 @@ async fn check_versions(log: &LogManifest, schema: &Schema) -> Result<(), Backup
 /// files one after the other, those that follow others last; where that is
 /// interrupted, none was used, because the all-in-one opens all of them first.
 async fn finish(targets: &[(&LogManifest, &Schema, Found)]) -> Result<(), BackupError> {
-    let now = Timestamp::now().as_second();
+    // To the millisecond: two restores of one backup share no epoch.
+    let now = Timestamp::now().as_millisecond();
     let sql = "UPDATE {s}.head SET epoch = $1 WHERE one = 1 AND epoch = $2";
     let mut targets = targets.iter();
     while let Some((log, schema, _)) = targets.next() {
