@@ -276,7 +276,8 @@ async fn a_restore_that_is_interrupted_serves_nobody_and_can_be_done_again(place
 async fn logs_are_restored_together_or_not_at_all(place: Place) {
     const OTHER: &str = "gm0384.regional";
     // Each in a place of its own, as files are.
-    let (first, second) = (place.log(LOG).await, place.another().await.log(OTHER).await);
+    let beside = place.another().await;
+    let (first, second) = (place.log(LOG).await, beside.log(OTHER).await);
     fill(&first, 40).await;
     fill(&second, 20).await;
     let master = MasterKey::generate(false);
@@ -434,8 +435,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 async fn a_backup_with_any_damage_is_refused_and_the_file_is_named() {
     use std::os::unix::fs::PermissionsExt;
     const OTHER: &str = "gm0384.regional";
-    let (place, other) = (Place::sqlite().await, Place::sqlite().await);
-    let (log, other) = (place.log(LOG).await, other.log(OTHER).await);
+    let (place, beside) = (Place::sqlite().await, Place::sqlite().await);
+    let (log, other) = (place.log(LOG).await, beside.log(OTHER).await);
     fill(&log, 50).await;
     fill(&other, 50).await;
     let master = MasterKey::generate(false);
