@@ -9,6 +9,8 @@
 //! - [`mask`]: what leaves the house;
 //! - [`command`]: aggregates, and the loop around their deciders;
 //! - [`seal`]: personal content and its keys;
+//! - [`verify`] and [`checkpoint`]: whether a log is whole, and whether its
+//!   history is the one that was signed for;
 //! - [`note`]: text that the deployment signs, and anybody can check;
 //! - [`store`]: projection stores;
 //! - [`relay`] and [`jetstream`]: a log's way out to NATS, and back in;
@@ -19,6 +21,7 @@
 //!   for both.
 
 pub mod append;
+pub mod checkpoint;
 pub mod command;
 pub mod db;
 pub mod follow;
@@ -35,8 +38,10 @@ pub mod store;
 pub mod supervise;
 mod tail;
 pub mod tasks;
+pub mod verify;
 
 pub use append::{Append, AppendError, Appended, CommandId, Expected, NewEvent};
+pub use checkpoint::Checkpoint;
 pub use command::{Aggregate, Aggregates, Command, CommandError, Event, Outcome};
 pub use db::{Db, Location, Schema};
 pub use follow::{Cursor, Follow, FollowError, Item};
