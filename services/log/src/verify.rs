@@ -69,21 +69,21 @@ pub(crate) struct Head {
 /// goes on. What is appended while it walks is verified too, up to where the
 /// head stands when it comes to its end.
 ///
-/// With a checkpoint, the log must also contain the record that was signed
-/// for; whoever wants to know that the history before it is whole as well
-/// begins at 1.
+/// With checkpoints, in order, the log must also contain the records that were
+/// signed for; whoever wants to know that the history before them is whole as
+/// well begins at 1.
 pub async fn verify(
     schema: &Schema,
     from: u64,
-    checkpoint: Option<&Checkpoint>,
+    checkpoints: &[&Checkpoint],
     mut progress: impl FnMut(Progress),
 ) -> Result<Verified, VerifyError> {
     let mut head = read_head(schema).await?;
-    if let Some(checkpoint) = checkpoint.filter(|c| c.log != head.log) {
+    if let Some(checkpoint) = checkpoints.iter().find(|c| c.log != head.log) {
         let (log, found) = (checkpoint.log.clone(), head.log);
         return Err(VerifyError::OtherLog { log, found });
     }
-    let mut walk = Walk::begin(schema, &head.log, from, checkpoint).await?;
+    let mut walk = Walk::begin(schema, &head.log, from, checkpoints).await?;
     // Once to where the head was, and once more to where it is by then.
     for round in 0..2 {
         if round > 0 {
@@ -97,12 +97,19 @@ pub async fn verify(
         walk.compare(&head)?;
     }
     walk.nothing_beyond().await?;
-    if let Some(checkpoint) = checkpoint.filter(|c| c.position > walk.position as u64) {
+    // Of an empty log there is no record to look for.
+    let missing = walk.checkpoints.iter().find(|checkpoint| checkpoint.position > 0);
+    if let Some(checkpoint) = missing {
         return Err(walk.fault(checkpoint.position as i64, Kind::BeforeCheckpoint));
     }
     let last =
         Cursor { epoch: walk.epoch, position: walk.position as u64, hash: Some(walk.hash.clone()) };
     Ok(Verified { log: head.log, records: walk.records, last })
+}
+
+/// The id of the log whose tables are here.
+pub async fn log_id(schema: &Schema) -> Result<String, VerifyError> {
+    Ok(read_head(schema).await?.log)
 }
 
 /// The head's row, whether or not it says the truth.
@@ -124,7 +131,8 @@ pub(crate) async fn read_head(schema: &Schema) -> Result<Head, VerifyError> {
 struct Walk<'a> {
     schema: &'a Schema,
     log: String,
-    checkpoint: Option<&'a Checkpoint>,
+    /// Those whose record has not come yet.
+    checkpoints: &'a [&'a Checkpoint],
     records: u64,
     position: i64,
     epoch: u64,
@@ -199,12 +207,12 @@ impl<'a> Walk<'a> {
         schema: &'a Schema,
         log: &str,
         from: u64,
-        checkpoint: Option<&'a Checkpoint>,
+        checkpoints: &'a [&'a Checkpoint],
     ) -> Result<Self, VerifyError> {
         let mut walk = Walk {
             schema,
             log: log.to_owned(),
-            checkpoint,
+            checkpoints,
             records: 0,
             position: 0,
             epoch: 0,
@@ -307,11 +315,14 @@ impl<'a> Walk<'a> {
                 asked.keys.push((position, key));
             }
         }
-        if self
-            .checkpoint
-            .is_some_and(|c| c.position as i64 == position && c.hash[..] != record.hash)
-        {
-            return Err(Kind::Rewritten);
+        while let Some((checkpoint, rest)) = self.checkpoints.split_first() {
+            if checkpoint.position > record.position {
+                break;
+            }
+            if checkpoint.position == record.position && checkpoint.hash[..] != record.hash {
+                return Err(Kind::Rewritten);
+            }
+            self.checkpoints = rest;
         }
         self.records += 1;
         self.position = position;
