@@ -61,10 +61,10 @@ pub enum BackupError {
     Signature { path: PathBuf, cause: NoteError },
     #[error("{}: {reason}", path.display())]
     Altered { path: PathBuf, reason: String },
-    #[error("the backup is of {found}, not of {expected}")]
+    #[error("a log is of {found}, and another of {expected}")]
     OtherMunicipality { found: String, expected: String },
-    #[error("the backup holds the log {0}, which is none of these services'")]
-    UnknownLog(String),
+    #[error("the backup holds none of these logs")]
+    NoLog,
     #[error("the database holds the log {found}, not {expected}")]
     OtherLog { found: String, expected: String },
     #[error("the log {0} is not empty; a backup is restored into an empty one only")]

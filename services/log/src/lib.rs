@@ -9,6 +9,8 @@
 //! - [`mask`]: what leaves the house;
 //! - [`command`]: aggregates, and the loop around their deciders;
 //! - [`seal`]: personal content and its keys;
+//! - [`verify`] and [`checkpoint`]: whether a log is whole, and whether its
+//!   history is the one that was signed for;
 //! - [`note`]: text that the deployment signs, and anybody can check;
 //! - [`backup`]: a log in files, and back from them;
 //! - [`destroyed`]: the list of destroyed keys that no backup revives;
@@ -22,6 +24,7 @@
 
 pub mod append;
 pub mod backup;
+pub mod checkpoint;
 pub mod command;
 pub mod db;
 pub mod destroyed;
@@ -39,9 +42,11 @@ pub mod store;
 pub mod supervise;
 mod tail;
 pub mod tasks;
+pub mod verify;
 
 pub use append::{Append, AppendError, Appended, CommandId, Expected, NewEvent};
 pub use backup::{Backup, BackupError, back_up};
+pub use checkpoint::Checkpoint;
 pub use command::{Aggregate, Aggregates, Command, CommandError, Event, Outcome};
 pub use db::{Db, Location, Schema};
 pub use destroyed::DestroyedKeys;

@@ -5,6 +5,8 @@
 //! - [`data`]: the all-in-one's data directory and its trial keys;
 //! - [`import`]: the past, from a file;
 //! - [`token`], [`keygen`], [`pki`]: what operators hand out;
+//! - [`verify`] and [`checkpoint`]: whether the logs are whole, and signing for
+//!   where they stand; [`logs`]: how they are found;
 //! - [`health`]: whether a server answers;
 //! - [`bench`]: how fast this machine is;
 //! - [`usage`]: mistakes in flags and variables, in one line.
@@ -14,16 +16,19 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod bench;
+mod checkpoint;
 mod data;
 mod health;
 mod import;
 mod keygen;
+mod logs;
 mod pki;
 mod serve;
 mod services;
 mod token;
 mod up;
 mod usage;
+mod verify;
 
 /// Samen: participation, service requests and regional collaboration for a
 /// municipality.
@@ -50,6 +55,10 @@ enum Command {
     Keygen(keygen::Keygen),
     /// Make trial certificates: a root, servers, partners
     Pki(pki::Pki),
+    /// Check that the logs are whole
+    Verify(verify::Verify),
+    /// Sign for where the logs stand
+    Checkpoint(checkpoint::MakeCheckpoint),
     /// Ask a server whether it serves
     Health(health::Health),
     /// Measure this machine
@@ -75,6 +84,8 @@ async fn main() -> ExitCode {
         Command::Token(command) => command.run(),
         Command::Keygen(command) => command.run(),
         Command::Pki(command) => command.run(),
+        Command::Verify(command) => command.run().await,
+        Command::Checkpoint(command) => command.run().await,
         Command::Health(command) => command.run().await,
         Command::Bench(command) => command.run().await,
     };

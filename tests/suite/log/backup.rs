@@ -29,24 +29,18 @@ on_both_databases!(
     a_log_that_is_broken_is_told_when_it_is_backed_up,
 );
 
-const MUNICIPALITY: &str = "GM0384";
 const SECRET: &str = "Mevrouw De Vries, Dorpsstraat 12";
-
-fn signer(master: &MasterKey) -> Signer {
-    Signer::new(master, "samen-gm0384").expect("a name without spaces")
-}
 
 fn logs(schema: &Schema) -> [(String, Schema); 1] {
     [(LOG.to_owned(), schema.clone())]
 }
 
 async fn take(to: &Path, master: &MasterKey, log: &Log) -> Result<(), BackupError> {
-    let progress = |_: &str, _, _| {};
-    back_up(to, MUNICIPALITY, &signer(master), &logs(log.schema()), &progress).await.map(drop)
+    back_up(to, master, &[log.schema().clone()], &|_, _, _| {}).await.map(drop)
 }
 
 async fn open(from: &Path, master: &MasterKey) -> Result<Backup, BackupError> {
-    Backup::open(from, MUNICIPALITY, signer(master).verifier()).await
+    Backup::open(from, master).await
 }
 
 async fn restore(backup: &Backup, to: &Place) -> Result<(), BackupError> {
@@ -256,9 +250,7 @@ async fn a_restore_that_is_interrupted_serves_nobody_and_can_be_done_again(place
         refused.expect("the source is whole");
         fs::remove_dir_all(to.with_file_name("half")).expect("it is there");
         let half = to.with_file_name("half");
-        let progress = |_: &str, _, _| {};
-        let refused =
-            back_up(&half, MUNICIPALITY, &signer(&master), &logs(&schema), &progress).await;
+        let refused = back_up(&half, &master, &[schema.clone()], &|_, _, _| {}).await;
         assert!(matches!(refused, Err(BackupError::HalfRestored(_))), "{refused:?}");
         fs::remove_dir_all(half).expect("it is there");
     }
@@ -283,8 +275,8 @@ async fn logs_are_restored_together_or_not_at_all(place: Place) {
     let master = MasterKey::generate(false);
     let folder = scratch::folder("backup-");
     let to = folder.path().join("backup");
-    let both = [(LOG.into(), first.schema().clone()), (OTHER.into(), second.schema().clone())];
-    back_up(&to, MUNICIPALITY, &signer(&master), &both, &|_, _, _| {}).await.expect("a backup");
+    let both = [first.schema().clone(), second.schema().clone()];
+    back_up(&to, &master, &both, &|_, _, _| {}).await.expect("a backup");
     let backup = open(&to, &master).await.expect("a backup");
 
     let (one, two) = (place.another().await, place.another().await);
@@ -293,8 +285,9 @@ async fn logs_are_restored_together_or_not_at_all(place: Place) {
     let targets = [(LOG.into(), one_schema.clone()), (OTHER.into(), two_schema.clone())];
     let none = DestroyedKeys::default();
     let to_all = async || backup.restore(&targets, &none, &|_, _, _| {}).await;
-    let refused = backup.restore(&targets[..1], &none, &|_, _, _| {}).await;
-    assert!(matches!(refused, Err(BackupError::UnknownLog(_))), "{refused:?}");
+    let another = [("gm0384.participation".to_owned(), one_schema.clone())];
+    let refused = backup.restore(&another, &none, &|_, _, _| {}).await;
+    assert!(matches!(refused, Err(BackupError::NoLog)), "{refused:?}");
 
     if let Place::Postgres { .. } = place {
         // In one database all heads are opened at once, so these are not two.
@@ -443,13 +436,12 @@ async fn a_backup_with_any_damage_is_refused_and_the_file_is_named() {
     for log in [&log, &other] {
         let keys = Keyring::new(log.schema().clone(), &master, log.id());
         let append = Append { keys: vec![keys.create("text/1").1], ..write("request/1", "") };
-        log.append(Append { command: command("one"), ..append }).await.expect("accepted");
+        log.append(Append { command: command(log.id()), ..append }).await.expect("accepted");
     }
     let folder = scratch::folder("backup-");
     let to = folder.path().join("backup");
-    let both = [(LOG.into(), log.schema().clone()), (OTHER.into(), other.schema().clone())];
-    let sign = signer(&master);
-    back_up(&to, MUNICIPALITY, &sign, &both, &|_, _, _| {}).await.expect("a backup");
+    let both = [log.schema().clone(), other.schema().clone()];
+    back_up(&to, &master, &both, &|_, _, _| {}).await.expect("a backup");
     open(&to, &master).await.expect("as it was written");
     let all = files(&to);
     assert!(all.len() >= 7, "{all:?}");
@@ -460,7 +452,7 @@ async fn a_backup_with_any_damage_is_refused_and_the_file_is_named() {
         assert_eq!(mode & 0o077, 0, "{path:?}: {mode:o}");
     }
     // It is never written over.
-    let refused = back_up(&to, MUNICIPALITY, &sign, &both, &|_, _, _| {}).await;
+    let refused = back_up(&to, &master, &both, &|_, _, _| {}).await;
     assert!(matches!(refused, Err(BackupError::NotEmpty { .. })), "{refused:?}");
 
     let refuses = async |path: &Path, what: &str| {
@@ -508,17 +500,22 @@ async fn a_backup_with_any_damage_is_refused_and_the_file_is_named() {
     }
     open(&to, &master).await.expect("as it was written");
 
-    // Of another deployment: another key, another name, another municipality.
-    let manifest = to.join("MANIFEST");
+    // Of another deployment, and what else this one signed.
     let refused = open(&to, &MasterKey::generate(false)).await.err().expect("refused");
     assert!(matches!(refused, BackupError::Signature { .. }), "{refused}");
-    let named = Signer::new(&master, "samen-gm0437").expect("a name");
-    let refused = Backup::open(&to, MUNICIPALITY, named.verifier()).await.err().expect("refused");
-    assert!(matches!(refused, BackupError::Signature { .. }), "{refused}");
-    let refused = Backup::open(&to, "GM0437", sign.verifier()).await.err().expect("refused");
-    assert!(matches!(refused, BackupError::OtherMunicipality { .. }), "{refused}");
-    // Of this deployment, but something else that it signed.
-    let note = sign.sign("gm0384.requests\n50\n").expect("a note");
-    fs::write(&manifest, note).expect("written");
-    refuses(&manifest, "another note").await;
+    let manifest = to.join("MANIFEST");
+    let whole = fs::read_to_string(&manifest).expect("a note");
+    for text in ["gm0384.requests\n50\n", "samen-backup/1\nmunicipality GM0437\n"] {
+        for name in ["samen-gm0384", "samen-gm0437"] {
+            let signer = Signer::new(&master, name).expect("a name");
+            let note = signer.sign(text).expect("a note");
+            fs::write(&manifest, note).expect("written");
+            let refused = open(&to, &master).await.err();
+            assert!(refused.is_some(), "{name} signed {text:?}");
+        }
+    }
+    let text = whole.split("\n\n").next().expect("a text");
+    let theirs = Signer::new(&master, "samen-gm0437").expect("a name");
+    fs::write(&manifest, theirs.sign(&format!("{text}\n")).expect("a note")).expect("written");
+    refuses(&manifest, "signed by another").await;
 }

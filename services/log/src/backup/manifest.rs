@@ -14,9 +14,10 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 
 use super::BackupError;
+use crate::checkpoint::{Checkpoint, key_name};
 
 /// The first line: another number is another format.
 const FORMAT: &str = "samen-backup/1";
@@ -59,6 +60,24 @@ impl LogManifest {
         self.files.iter().filter(of_kind)
     }
 
+    /// The CBS code of the municipality whose log it is.
+    pub fn municipality(&self) -> String {
+        self.id.split('.').next().unwrap_or_default().to_uppercase()
+    }
+
+    /// The log's head, to be signed for: to the second.
+    pub(super) fn checkpoint(&self, taken: Timestamp) -> Result<Checkpoint, BackupError> {
+        let broken = |_| BackupError::Broken {
+            log: self.id.clone(),
+            position: self.position,
+            reason: "the head's hash is not one",
+        };
+        let hash = self.hash.as_slice().try_into().map_err(broken)?;
+        let time = taken.round(Unit::Second).unwrap_or(taken);
+        let (log, position, epoch) = (self.id.clone(), self.position, self.epoch);
+        Ok(Checkpoint { log, position, hash, epoch, time })
+    }
+
     /// Bytes of all files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.size).sum()
@@ -68,6 +87,11 @@ impl LogManifest {
 // === impl Manifest ===
 
 impl Manifest {
+    /// The name of the key that signs.
+    pub(super) fn key_name(&self) -> String {
+        key_name(&self.municipality.to_lowercase())
+    }
+
     pub(super) fn to_text(&self) -> String {
         let mut text =
             format!("{FORMAT}\nmunicipality {}\ntaken {}\n", self.municipality, self.taken);

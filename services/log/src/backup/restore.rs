@@ -24,8 +24,9 @@ use super::{BackupError, Chain, Done, MANIFEST, Progress, RESTORING};
 use crate::append::{self, Appended, CommandId, Head, NewKey, Written};
 use crate::db::{Db, Schema};
 use crate::destroyed::{self, DestroyedKeys};
-use crate::note::Verifier;
+use crate::note::Signer;
 use crate::record::{GENESIS, SALT_BYTES, micros};
+use crate::seal::MasterKey;
 use crate::{on_db, on_tx};
 
 /// Rows in one transaction.
@@ -53,19 +54,10 @@ type Found = Option<(i64, i64)>;
 // === impl Backup ===
 
 impl Backup {
-    /// Checks a backup: that the deployment signed what it says about itself,
-    /// that it is of this municipality, and that its files are those, whole and
-    /// unaltered.
-    pub async fn open(
-        folder: &Path,
-        municipality: &str,
-        verifier: &Verifier,
-    ) -> Result<Self, BackupError> {
-        let manifest = read_manifest(folder, verifier).await?;
-        if manifest.municipality != municipality {
-            let (found, expected) = (manifest.municipality, municipality.to_owned());
-            return Err(BackupError::OtherMunicipality { found, expected });
-        }
+    /// Checks a backup: that the deployment with this master key signed what
+    /// it says about itself, and that its files are those, whole and unaltered.
+    pub async fn open(folder: &Path, master: &MasterKey) -> Result<Self, BackupError> {
+        let manifest = read_manifest(folder, master).await?;
         let logs = manifest.logs.iter().map(|log| log.id.as_str());
         nothing_else(folder, logs.chain([MANIFEST])).await?;
         for log in &manifest.logs {
@@ -83,19 +75,16 @@ impl Backup {
         &self.manifest
     }
 
-    /// Writes the backup into these logs, by id: all in one PostgreSQL
-    /// database, or each in a file of its own. They must be empty, also those
-    /// that the backup does not hold. A log stands before those that follow it.
+    /// Writes the backup's part of these logs, by id, into them: all in one
+    /// PostgreSQL database, or each in a file of its own. They must be empty,
+    /// also those that the backup does not hold. A log stands before those that
+    /// follow it.
     pub async fn restore(
         &self,
         logs: &[(String, Schema)],
         destroyed: &DestroyedKeys,
         progress: Progress<'_>,
     ) -> Result<Vec<Done>, BackupError> {
-        let known = |log: &&LogManifest| logs.iter().any(|(id, _)| *id == log.id);
-        if let Some(log) = self.manifest.logs.iter().find(|log| !known(log)) {
-            return Err(BackupError::UnknownLog(log.id.clone()));
-        }
         // Held until all is done.
         let mut held = Vec::new();
         for (id, schema) in logs {
@@ -110,6 +99,9 @@ impl Backup {
                 Some((log, schema, found))
             })
             .collect();
+        if targets.is_empty() {
+            return Err(BackupError::NoLog);
+        }
         for (log, schema, found) in &targets {
             mark(&log.id, schema, *found).await?;
         }
@@ -207,7 +199,7 @@ impl Backup {
     }
 }
 
-async fn read_manifest(folder: &Path, verifier: &Verifier) -> Result<Manifest, BackupError> {
+async fn read_manifest(folder: &Path, master: &MasterKey) -> Result<Manifest, BackupError> {
     let path = folder.join(MANIFEST);
     let note = match files::read(path.clone()).await {
         Err(BackupError::File { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {
@@ -217,7 +209,10 @@ async fn read_manifest(folder: &Path, verifier: &Verifier) -> Result<Manifest, B
     };
     let altered = |reason: &str| BackupError::Altered { path: path.clone(), reason: reason.into() };
     let note = String::from_utf8(note).map_err(|_| altered("it is not text"))?;
-    let text = verifier.open(&note);
+    // Whose it says it is, to know which name to look for.
+    let said = note.split("\n\n").next().unwrap_or_default();
+    let signer = Signer::new(master, &Manifest::parse(path.clone(), said)?.key_name())?;
+    let text = signer.verifier().open(&note);
     let text = text.map_err(|cause| BackupError::Signature { path: path.clone(), cause })?;
     Manifest::parse(path, text)
 }

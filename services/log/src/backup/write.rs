@@ -21,40 +21,37 @@ use crate::follow::PAGE;
 use crate::note::Signer;
 use crate::on_db;
 use crate::record::{Record, timestamp};
+use crate::seal::MasterKey;
 
 /// Commands or keys that are read at once.
 const ROWS: i64 = 5_000;
 
-/// Writes a backup of these logs, by id, into a folder that is new or empty.
-/// A log stands before those that follow it.
+/// Writes a backup of these logs, of one municipality, into a folder that is
+/// new or empty. A log stands before those that follow it.
 pub async fn back_up(
     folder: &Path,
-    municipality: &str,
-    signer: &Signer,
-    logs: &[(String, Schema)],
+    master: &MasterKey,
+    logs: &[Schema],
     progress: Progress<'_>,
-) -> Result<Vec<Done>, BackupError> {
+) -> Result<(Manifest, Vec<Done>), BackupError> {
+    let mut manifest = begin(logs).await?;
+    let signer = Signer::new(master, &manifest.key_name())?;
     files::make_folder(folder.to_owned()).await?;
     if !files::names(folder.to_owned()).await?.is_empty() {
         return Err(BackupError::NotEmpty { path: folder.to_owned() });
     }
-    let mut manifest =
-        Manifest { municipality: municipality.to_owned(), taken: Timestamp::now(), logs: vec![] };
-    for (id, schema) in logs.iter().rev() {
-        manifest.logs.push(head(id, schema).await?);
-    }
-    manifest.logs.reverse();
-
     let mut done = Vec::new();
-    for (log, (id, schema)) in manifest.logs.iter_mut().zip(logs) {
+    for (log, schema) in manifest.logs.iter_mut().zip(logs) {
         let began = Instant::now();
-        let folder = folder.join(id);
+        let folder = folder.join(&log.id);
         files::make_folder(folder.clone()).await?;
         log.files = records(&folder, log, schema, progress).await?;
         log.files.extend(commands(&folder, log, schema).await?);
         log.files.extend(keys(&folder, schema).await?);
+        let note = signer.sign(&log.checkpoint(manifest.taken)?.to_string())?;
+        log.files.push(files::write_entry(&folder, "checkpoint", 1, note.into_bytes()).await?);
         files::sync_folder(folder).await?;
-        let (log, records, bytes) = (id.clone(), log.position, log.bytes());
+        let (log, records, bytes) = (log.id.clone(), log.position, log.bytes());
         done.push(Done { log, records, bytes, took: began.elapsed() });
     }
 
@@ -67,18 +64,31 @@ pub async fn back_up(
     if let Some(parent) = folder.canonicalize().ok().as_deref().and_then(Path::parent) {
         files::sync_folder(parent.to_owned()).await?;
     }
-    Ok(done)
+    Ok((manifest, done))
+}
+
+/// Where the logs stand now: what is to be copied.
+async fn begin(logs: &[Schema]) -> Result<Manifest, BackupError> {
+    let taken = Timestamp::now();
+    let mut heads = Vec::new();
+    for schema in logs.iter().rev() {
+        heads.push(head(schema).await?);
+    }
+    heads.reverse();
+    let municipality = heads.first().map(LogManifest::municipality).unwrap_or_default();
+    if let Some(other) = heads.iter().find(|head| head.municipality() != municipality) {
+        let (found, expected) = (other.municipality(), municipality);
+        return Err(BackupError::OtherMunicipality { found, expected });
+    }
+    Ok(Manifest { municipality, taken, logs: heads })
 }
 
 /// Where a log stands now.
-async fn head(id: &str, schema: &Schema) -> Result<LogManifest, BackupError> {
+async fn head(schema: &Schema) -> Result<LogManifest, BackupError> {
     let sql = schema.sql("SELECT log, epoch, position, hash FROM {s}.head WHERE one = 1");
     on_db!(&schema.db, pool => {
         let row = sqlx::query(sql).fetch_one(pool).await?;
         let found: String = row.get(0);
-        if found != id {
-            return Err(BackupError::OtherLog { found, expected: id.to_owned() });
-        }
         let epoch: i64 = row.get(1);
         if epoch == RESTORING {
             return Err(BackupError::HalfRestored(found));

@@ -1,0 +1,91 @@
+//! The logs of a deployment, as operators' commands find them: beside the
+//! processes that use them, and whether or not those run.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::{Args, ValueEnum};
+use samen_log::{Location, MasterKey, Schema};
+
+use crate::data::Paths;
+use crate::usage::wrong;
+
+/// Where the logs are.
+#[derive(Args)]
+pub struct Logs {
+    /// The all-in-one's data folder
+    #[arg(long, env = "SAMEN_DATA", default_value = "data", value_name = "FOLDER")]
+    data: PathBuf,
+    /// The PostgreSQL database of services that run apart; the data folder is
+    /// then not looked at
+    #[arg(long, env = "SAMEN_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// Only this service's log
+    #[arg(long, value_enum, value_name = "NAME")]
+    service: Option<Service>,
+    /// The master key's file; the data folder's own, where there is one
+    #[arg(long, env = "SAMEN_MASTER_KEY", value_name = "FILE")]
+    master_key: Option<PathBuf>,
+}
+
+/// The services that have a log, as `samen serve` calls them.
+#[derive(Clone, Copy, ValueEnum)]
+enum Service {
+    Participation,
+    ServiceRequests,
+    RegionalCollaboration,
+}
+
+// === impl Logs ===
+
+impl Logs {
+    /// The logs that there are, to be read. At least one.
+    pub async fn open(&self) -> anyhow::Result<Vec<Schema>> {
+        let services: &[Service] = match &self.service {
+            Some(service) => std::slice::from_ref(service),
+            None => Service::value_variants(),
+        };
+        let mut logs = Vec::new();
+        for service in services {
+            let location = match &self.database_url {
+                Some(url) => Location::postgres(url, service.name(), 1)
+                    .await
+                    .map_err(wrong("SAMEN_DATABASE_URL"))?,
+                None => Location::Folder(self.data.join(service.name())),
+            };
+            logs.extend(location.open_to_read("log").await?);
+        }
+        if logs.is_empty() {
+            let place = match &self.database_url {
+                Some(_) => "the database".to_owned(),
+                None => self.data.display().to_string(),
+            };
+            bail!("there is no log in {place}");
+        }
+        Ok(logs)
+    }
+
+    /// The deployment's master key; `None` where it is not at hand.
+    pub fn master_key(&self) -> anyhow::Result<Option<MasterKey>> {
+        if let Some(path) = &self.master_key {
+            return Ok(Some(MasterKey::load(path).map_err(wrong("SAMEN_MASTER_KEY"))?));
+        }
+        let path = Paths(&self.data).master_key();
+        if self.database_url.is_some() || !path.exists() {
+            return Ok(None);
+        }
+        Ok(Some(MasterKey::load(&path)?))
+    }
+}
+
+// === impl Service ===
+
+impl Service {
+    fn name(self) -> &'static str {
+        match self {
+            Service::Participation => samen_participation::NAME,
+            Service::ServiceRequests => samen_requests::NAME,
+            Service::RegionalCollaboration => samen_regional::NAME,
+        }
+    }
+}
