@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use samen_log::{Location, MasterKey, Schema};
+use samen_log::{Location, Log, MasterKey, Schema};
 
-use crate::data::Paths;
+use crate::data::{Data, Paths};
 use crate::usage::wrong;
 
 /// Where the logs are.
@@ -28,7 +28,17 @@ pub struct Logs {
     master_key: Option<PathBuf>,
 }
 
-/// The services that have a log, as `samen serve` calls them.
+/// Connections to a database that is restored into.
+const RESTORE_CONNECTIONS: u32 = 4;
+
+/// Where logs are restored, by id.
+pub struct Target {
+    pub logs: Vec<(String, Schema)>,
+    /// The data folder, held until all is done.
+    _data: Option<Data>,
+}
+
+/// The services that have a log, each before those that follow it, as `samen serve` calls them.
 #[derive(Clone, Copy, ValueEnum)]
 enum Service {
     Participation,
@@ -41,12 +51,8 @@ enum Service {
 impl Logs {
     /// The logs that there are, to be read. At least one.
     pub async fn open(&self) -> anyhow::Result<Vec<Schema>> {
-        let services: &[Service] = match &self.service {
-            Some(service) => std::slice::from_ref(service),
-            None => Service::value_variants(),
-        };
         let mut logs = Vec::new();
-        for service in services {
+        for service in self.services() {
             let location = match &self.database_url {
                 Some(url) => Location::postgres(url, service.name(), 1)
                     .await
@@ -63,6 +69,55 @@ impl Logs {
             bail!("there is no log in {place}");
         }
         Ok(logs)
+    }
+
+    /// Empty places for a municipality's logs, to restore into: tables made
+    /// where there are none.
+    pub async fn make(&self, municipality: &str) -> anyhow::Result<Target> {
+        let mut logs = Vec::new();
+        let id = |service: &Service| format!("{}.{}", municipality.to_lowercase(), service.name());
+        let Some(url) = &self.database_url else {
+            let data = Data::open(&self.data)?;
+            for service in self.services() {
+                let location = data.location(service.name())?;
+                logs.push((id(service), Log::tables(&location).await?));
+            }
+            return Ok(Target { logs, _data: Some(data) });
+        };
+        // One pool: all heads are moved in one transaction.
+        let location = Location::postgres(url, "restore", RESTORE_CONNECTIONS).await;
+        let Location::Postgres { pool, .. } = location.map_err(wrong("SAMEN_DATABASE_URL"))? else {
+            bail!("SAMEN_DATABASE_URL is not PostgreSQL");
+        };
+        for service in self.services() {
+            let prefix = service.name().to_owned();
+            let location = Location::Postgres { pool: pool.clone(), prefix };
+            logs.push((id(service), Log::tables(&location).await?));
+        }
+        Ok(Target { logs, _data: None })
+    }
+
+    /// Whether only one service's log is meant.
+    pub fn is_selected(&self) -> bool {
+        self.service.is_some()
+    }
+
+    /// Whether the logs are in a PostgreSQL database.
+    pub fn in_postgres(&self) -> bool {
+        self.database_url.is_some()
+    }
+
+    /// Where the data folder keeps its list of destroyed keys.
+    pub fn destroyed_keys(&self) -> PathBuf {
+        Paths(&self.data).destroyed_keys()
+    }
+
+    /// A log before those that follow it.
+    fn services(&self) -> &[Service] {
+        match &self.service {
+            Some(service) => std::slice::from_ref(service),
+            None => Service::value_variants(),
+        }
     }
 
     /// The deployment's master key; `None` where it is not at hand.

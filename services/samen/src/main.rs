@@ -7,6 +7,7 @@
 //! - [`token`], [`keygen`], [`pki`]: what operators hand out;
 //! - [`verify`] and [`checkpoint`]: whether the logs are whole, and signing for
 //!   where they stand; [`logs`]: how they are found;
+//! - [`backup`] and [`restore`]: the logs in files, and back from them;
 //! - [`health`]: whether a server answers;
 //! - [`bench`]: how fast this machine is;
 //! - [`usage`]: mistakes in flags and variables, in one line.
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod backup;
 mod bench;
 mod checkpoint;
 mod data;
@@ -23,6 +25,7 @@ mod import;
 mod keygen;
 mod logs;
 mod pki;
+mod restore;
 mod serve;
 mod services;
 mod token;
@@ -49,6 +52,8 @@ enum Command {
     Serve(serve::Serve),
     /// Bring in the past from a file
     Import(import::Import),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     /// Make a token for a person or a machine
     Token(token::Token),
     /// Make a master key, or an issuer of tokens
@@ -81,6 +86,8 @@ async fn main() -> ExitCode {
         Command::Up(command) => command.run().await,
         Command::Serve(command) => command.run().await,
         Command::Import(command) => command.run().await,
+        Command::Backup(command) => command.run().await,
+        Command::Restore(command) => command.run().await,
         Command::Token(command) => command.run(),
         Command::Keygen(command) => command.run(),
         Command::Pki(command) => command.run(),
