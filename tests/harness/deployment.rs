@@ -57,6 +57,7 @@ struct Ports {
     regional: u16,
     partners: u16,
     dashboard: u16,
+    metrics: u16,
 }
 
 /// A partner's certificate, as `samen pki` made it.
@@ -112,6 +113,7 @@ impl Deployment {
             regional: free_port(),
             partners: free_port(),
             dashboard: free_port(),
+            metrics: free_port(),
         };
         let mut deployment = Deployment {
             setup,
@@ -348,6 +350,7 @@ impl Deployment {
             ("SAMEN_REGIONAL_LISTEN", self.ports.regional),
             ("SAMEN_PARTNER_LISTEN", self.ports.partners),
             ("SAMEN_DASHBOARD_LISTEN", self.ports.dashboard),
+            ("SAMEN_METRICS_LISTEN", self.ports.metrics),
         ] {
             command.env(variable, format!("127.0.0.1:{port}"));
         }

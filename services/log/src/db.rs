@@ -216,16 +216,76 @@ impl Location {
         Ok(Some(Schema { db, name: name.into(), durability: Durability::Full }))
     }
 
-    /// Removes stores of this kind that no release after this one will read:
-    /// those whose name begins with `kind` and is not `keep`. Only where no
-    /// other process can be using them, which a folder's lock guarantees.
-    pub async fn drop_others(&self, kind: &str, keep: &str) -> std::io::Result<()> {
-        let Location::Folder(folder) = self else { return Ok(()) };
-        let mut entries = tokio::fs::read_dir(folder).await?;
-        while let Some(entry) = entries.next_entry().await? {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with(kind) && !name.starts_with(keep) {
-                tokio::fs::remove_file(entry.path()).await?;
+    /// A store that exists. Makes nothing.
+    pub async fn find(&self, store: &str) -> sqlx::Result<Schema> {
+        Ok(match self {
+            Location::Postgres { pool, prefix } => {
+                let name = format!("{prefix}_{store}").into();
+                let durability = Durability::Rebuilt;
+                Schema { db: Db::Postgres(pool.clone()), name, durability }
+            }
+            Location::Folder(folder) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(folder.join(format!("{store}.db")))
+                    .busy_timeout(BUSY_TIMEOUT);
+                let pool =
+                    SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+                Schema {
+                    db: Db::Sqlite(pool),
+                    name: "main".into(),
+                    durability: Durability::Rebuilt,
+                }
+            }
+        })
+    }
+
+    /// The names of stores that begin with `kind`.
+    pub async fn stores(&self, kind: &str) -> sqlx::Result<Vec<String>> {
+        match self {
+            Location::Postgres { pool, prefix } => {
+                let prefix = format!("{prefix}_");
+                let select =
+                    "SELECT nspname::text FROM pg_namespace WHERE starts_with(nspname, $1)";
+                let begin = format!("{prefix}{kind}");
+                let names: Vec<String> =
+                    sqlx::query_scalar(select).bind(begin).fetch_all(pool).await?;
+                Ok(names
+                    .iter()
+                    .filter_map(|n| n.strip_prefix(&prefix))
+                    .map(str::to_owned)
+                    .collect())
+            }
+            Location::Folder(folder) => {
+                let mut names = Vec::new();
+                let mut entries = tokio::fs::read_dir(folder).await?;
+                while let Some(entry) = entries.next_entry().await? {
+                    let file = entry.file_name().to_string_lossy().into_owned();
+                    let name = file.strip_suffix(".db").filter(|name| name.starts_with(kind));
+                    names.extend(name.map(str::to_owned));
+                }
+                Ok(names)
+            }
+        }
+    }
+
+    /// Drops a store that nobody uses.
+    pub async fn drop_store(&self, store: &str) -> sqlx::Result<()> {
+        match self {
+            Location::Postgres { pool, prefix } => {
+                // The name is one that `stores` gave: letters, digits and `_`.
+                let drop = format!("DROP SCHEMA IF EXISTS {prefix}_{store} CASCADE");
+                sqlx::raw_sql(AssertSqlSafe(drop)).execute(pool).await?;
+            }
+            Location::Folder(folder) => {
+                for ending in ["db", "db-wal", "db-shm"] {
+                    let file = folder.join(format!("{store}.{ending}"));
+                    match tokio::fs::remove_file(file).await {
+                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                            return Err(error.into());
+                        }
+                        _ => {}
+                    }
+                }
             }
         }
         Ok(())
@@ -261,6 +321,13 @@ impl Schema {
         &self.name
     }
 
+    /// Closes its connections, where they are of no other schema.
+    pub(crate) async fn close_own(&self) {
+        if let Db::Sqlite(pool) = &self.db {
+            pool.close().await;
+        }
+    }
+
     /// The same schema on one connection of its own, for who must never wait
     /// behind others' reads.
     pub(crate) fn dedicated(&self) -> Schema {
@@ -281,17 +348,8 @@ impl Schema {
         Schema { db, ..self.clone() }
     }
 
-    /// Drops everything in it, where it exists, and makes it anew: all or
-    /// nothing, and one process at a time.
-    pub(crate) async fn recreate(&self, tables: &str) -> sqlx::Result<()> {
-        self.make(tables, true).await
-    }
-
+    /// Makes what is not there yet, one process at a time.
     async fn create(&self, tables: &str) -> sqlx::Result<()> {
-        self.make(tables, false).await
-    }
-
-    async fn make(&self, tables: &str, anew: bool) -> sqlx::Result<()> {
         let key = match &self.db {
             Db::Postgres(_) => "bigint PRIMARY KEY",
             // Only this spelling makes the key the row's own place in the file.
@@ -312,11 +370,6 @@ impl Schema {
                     .bind(&*self.name)
                     .execute(&mut *tx)
                     .await?;
-                if anew {
-                    sqlx::raw_sql(self.sql("DROP SCHEMA IF EXISTS {s} CASCADE"))
-                        .execute(&mut *tx)
-                        .await?;
-                }
                 sqlx::raw_sql(self.sql("CREATE SCHEMA IF NOT EXISTS {s}"))
                     .execute(&mut *tx)
                     .await?;
@@ -325,18 +378,6 @@ impl Schema {
             }
             Db::Sqlite(pool) => {
                 let mut tx = pool.begin_with("BEGIN IMMEDIATE").await?;
-                if anew {
-                    let names: Vec<(String,)> = sqlx::query_as(
-                        "SELECT name FROM main.sqlite_master
-                         WHERE type = 'table' AND name NOT LIKE 'sqlite_%'",
-                    )
-                    .fetch_all(&mut *tx)
-                    .await?;
-                    for (name,) in names {
-                        let drop = AssertSqlSafe(format!("DROP TABLE main.\"{name}\""));
-                        sqlx::query(drop).execute(&mut *tx).await?;
-                    }
-                }
                 sqlx::raw_sql(self.sql(&tables)).execute(&mut *tx).await?;
                 tx.commit().await
             }

@@ -19,6 +19,11 @@ pub trait Follow: Send + Sync + 'static {
     /// [`Item::CaughtUp`] once, then live, until the reader drops it. After
     /// an error the stream ends, and can be begun again from the last record.
     fn follow(&self, after: Cursor) -> BoxStream<'static, Result<Item, FollowError>>;
+
+    /// The newest position, as far as is known here without asking anybody.
+    fn newest(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What a follower sees.

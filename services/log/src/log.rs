@@ -224,6 +224,10 @@ impl Follow for Log {
         &self.inner.id
     }
 
+    fn newest(&self) -> Option<u64> {
+        Some(self.head())
+    }
+
     fn follow(&self, after: Cursor) -> BoxStream<'static, Result<Item, FollowError>> {
         let log = self.clone();
         Box::pin(async_stream::try_stream! {

@@ -33,6 +33,10 @@ impl<F: Follow> Follow for Exchanged<F> {
         self.0.log()
     }
 
+    fn newest(&self) -> Option<u64> {
+        self.0.newest()
+    }
+
     fn follow(&self, after: Cursor) -> BoxStream<'static, Result<Item, FollowError>> {
         let masked = self.0.follow(after).map(|item| match item {
             Ok(Item::Record(record)) => Ok(Item::Record(mask(record))),

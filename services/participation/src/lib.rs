@@ -7,13 +7,11 @@
 //!   them;
 //! - [`api`]: the gRPC handlers.
 
-use std::sync::Arc;
+use std::ops::Deref;
 
-use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, supervise};
+use samen_log::{Aggregates, Location};
 use samen_proto::participation::participation_service_server::ParticipationServiceServer;
-use samen_server::log_service::LogDoor;
-use samen_server::{Deployment, calls};
-use tokio_util::sync::CancellationToken;
+use samen_server::{Core, Deployment};
 use tonic::service::Routes;
 
 pub mod api;
@@ -23,52 +21,45 @@ pub mod projection;
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "participation";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 2] =
-    ["samen.participation.v1.ParticipationService", "samen.log.v1.LogService"];
+pub const SERVICES: [&str; 3] = [
+    "samen.participation.v1.ParticipationService",
+    "samen.log.v1.LogService",
+    "samen.operations.v1.OperationsService",
+];
 
 /// The running service.
 #[derive(Clone)]
 pub struct Participation {
-    pub(crate) deployment: Deployment,
-    pub(crate) keyring: Keyring,
+    core: Core,
     pub(crate) processes: Aggregates<domain::process::Process>,
     pub(crate) contributions: Aggregates<domain::contribution::Contribution>,
-    pub(crate) log: Log,
-    pub(crate) store: Store,
 }
 
 impl Participation {
     /// Opens its log and its store, begins to project, and is ready when the
     /// store holds what the log does.
     pub async fn start(deployment: Deployment, location: &Location) -> Result<Self, sqlx::Error> {
-        let id = deployment.log_id(NAME);
-        let shutdown = deployment.shutdown.clone();
-        let log = Log::open(location, &id, shutdown.clone()).await?;
-        let store = Store::open(location, projection::ParticipationProjection).await?;
-        let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
-        let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];
-        // It ends with the process: calls that are drained still wait for it.
-        let projecting = store.clone().run(follows, CancellationToken::new());
-        supervise("participation projector", shutdown.clone(), projecting);
-        calls::built(&store, &log, &shutdown).await?;
+        let projection = projection::ParticipationProjection;
+        let core = Core::open(deployment, location, NAME, projection).await?;
+        core.project(&[]).await?;
+        let Core { log, keyring, .. } = &core;
         Ok(Participation {
             processes: Aggregates::new(log.clone(), keyring.clone()),
             contributions: Aggregates::new(log.clone(), keyring.clone()),
-            deployment,
-            keyring,
-            log,
-            store,
+            core,
         })
-    }
-
-    /// Its log, for those who follow it in this process.
-    pub fn log(&self) -> &Log {
-        &self.log
     }
 
     /// What its port serves.
     pub fn routes(&self) -> Routes {
-        Routes::new(ParticipationServiceServer::new(self.clone()))
-            .add_service(LogDoor::new(self.log.clone(), self.deployment.clone()))
+        self.core.routes(Routes::new(ParticipationServiceServer::new(self.clone())))
+    }
+}
+
+impl Deref for Participation {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
     }
 }

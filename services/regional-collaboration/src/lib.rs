@@ -9,16 +9,14 @@
 //! - [`projection`]: the tables that queries and feeds read;
 //! - [`api`]: the gRPC handlers, for staff and for partners.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, supervise};
+use samen_log::{Aggregates, Follow, Location, supervise};
+use samen_proto::operations::TaskKind;
 use samen_proto::regional::feed_service_server::FeedServiceServer;
 use samen_proto::regional::regional_service_server::RegionalServiceServer;
-use samen_server::Deployment;
-use samen_server::calls;
-use samen_server::log_service::LogDoor;
-use samen_server::reply;
-use tokio_util::sync::CancellationToken;
+use samen_server::{Core, Deployment, reply};
 use tonic::Status;
 use tonic::service::Routes;
 
@@ -31,16 +29,18 @@ pub mod reactor;
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "regional";
 /// The gRPC services of its own port.
-pub const SERVICES: [&str; 2] = ["samen.regional.v1.RegionalService", "samen.log.v1.LogService"];
+pub const SERVICES: [&str; 3] = [
+    "samen.regional.v1.RegionalService",
+    "samen.log.v1.LogService",
+    "samen.operations.v1.OperationsService",
+];
 /// The gRPC services of the port for partners.
 pub const PARTNER_SERVICES: [&str; 1] = ["samen.regional.v1.FeedService"];
 
 /// The running service.
 #[derive(Clone)]
 pub struct Regional {
-    pub(crate) deployment: Deployment,
-    pub(crate) log: Log,
-    pub(crate) store: Store,
+    core: Core,
     pub(crate) partners: Aggregates<domain::partner::Partner>,
     pub(crate) agreements: Aggregates<domain::agreement::Agreement>,
     pub(crate) feeds: Aggregates<domain::feed::Feed>,
@@ -55,28 +55,23 @@ impl Regional {
         location: &Location,
         sources: Vec<Arc<dyn Follow>>,
     ) -> Result<Self, sqlx::Error> {
-        let id = deployment.log_id(NAME);
         let shutdown = deployment.shutdown.clone();
-        let log = Log::open(location, &id, shutdown.clone()).await?;
-        let store = Store::open(location, projection::RegionalProjection).await?;
-        let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
-        let mut follows = sources.clone();
-        follows.push(Arc::new(log.clone()));
-        // It ends with the process: calls that are drained still wait for it.
-        let projecting = store.clone().run(follows, CancellationToken::new());
-        supervise("regional projector", shutdown.clone(), projecting);
+        let core = Core::open(deployment, location, NAME, projection::RegionalProjection).await?;
+        core.project(&sources).await?;
+        let Core { log, keyring, .. } = &core;
         let service = Regional {
             partners: Aggregates::new(log.clone(), keyring.clone()),
             agreements: Aggregates::new(log.clone(), keyring.clone()),
             feeds: Aggregates::new(log.clone(), keyring.clone()),
-            disclosures: Aggregates::new(log.clone(), keyring),
-            deployment,
-            log,
-            store,
+            disclosures: Aggregates::new(log.clone(), keyring.clone()),
+            core,
         };
-        // Nothing is answered from a store that is still being built.
-        calls::built(&service.store, &service.log, &shutdown).await?;
-        supervise("assigner", shutdown, reactor::run(service.clone(), sources));
+        let assigning = service.clone();
+        supervise("assigner", shutdown.clone(), async move {
+            let task = assigning.tasks.add(TaskKind::Reactor, "assigner");
+            let run = || reactor::run(assigning.clone(), sources.clone());
+            assigning.leases.hold("assigner", &task, &shutdown, run).await;
+        });
         Ok(service)
     }
 
@@ -88,19 +83,21 @@ impl Regional {
         Ok(())
     }
 
-    /// Its log, for those who follow it in this process.
-    pub fn log(&self) -> &Log {
-        &self.log
-    }
-
     /// What its own port serves.
     pub fn routes(&self) -> Routes {
-        Routes::new(RegionalServiceServer::new(self.clone()))
-            .add_service(LogDoor::new(self.log.clone(), self.deployment.clone()))
+        self.core.routes(Routes::new(RegionalServiceServer::new(self.clone())))
     }
 
     /// What the port for partners serves, over mTLS.
     pub fn partner_routes(&self) -> Routes {
         Routes::new(FeedServiceServer::new(self.clone()))
+    }
+}
+
+impl Deref for Regional {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
     }
 }

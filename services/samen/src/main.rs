@@ -9,6 +9,7 @@
 //!   where they stand; [`logs`]: how they are found;
 //! - [`backup`] and [`restore`]: the logs in files, and back from them;
 //! - [`health`]: whether a server answers;
+//! - [`operate`]: what its tasks do, and its projection stores;
 //! - [`bench`]: how fast this machine is;
 //! - [`usage`]: mistakes in flags and variables, in one line.
 
@@ -24,6 +25,7 @@ mod health;
 mod import;
 mod keygen;
 mod logs;
+mod operate;
 mod pki;
 mod restore;
 mod serve;
@@ -64,6 +66,10 @@ enum Command {
     Verify(verify::Verify),
     /// Sign for where the logs stand
     Checkpoint(checkpoint::MakeCheckpoint),
+    /// Show what the services' background tasks do
+    Status(operate::Status),
+    /// See the projection stores, or build one anew
+    Projections(operate::Projections),
     /// Ask a server whether it serves
     Health(health::Health),
     /// Measure this machine
@@ -93,6 +99,8 @@ async fn main() -> ExitCode {
         Command::Pki(command) => command.run(),
         Command::Verify(command) => command.run().await,
         Command::Checkpoint(command) => command.run().await,
+        Command::Status(command) => command.run().await,
+        Command::Projections(command) => command.run().await,
         Command::Health(command) => command.run().await,
         Command::Bench(command) => command.run().await,
     };

@@ -14,15 +14,16 @@ use samen_log::db::POSTGRES_CONNECTIONS;
 use samen_log::jetstream::JetStreamLog;
 use samen_log::relay::{self, Retention};
 use samen_log::remote::RemoteLog;
-use samen_log::{Follow, Location, Log, MasterKey};
+use samen_log::{Follow, Location, MasterKey};
 use samen_participation::Participation;
+use samen_proto::operations::TaskKind;
 use samen_regional::Regional;
 use samen_requests::Requests;
-use samen_server::Deployment;
 use samen_server::grpc::{self, Port};
 use samen_server::identity::{InternalTokens, KeySource, Verifier};
 use samen_server::paging::Pages;
 use samen_server::telemetry;
+use samen_server::{Core, Deployment};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
@@ -110,6 +111,10 @@ struct Own {
     /// Where the service listens
     #[arg(long, env = "SAMEN_LISTEN", value_name = "ADDRESS")]
     listen: SocketAddr,
+    /// Where metrics (/metrics) and health (/healthz) are served, to a network
+    /// of operators only
+    #[arg(long, env = "SAMEN_METRICS_LISTEN", value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
     #[command(flatten)]
     tls: Tls,
     /// Origins whose web pages may call over gRPC-Web
@@ -199,10 +204,14 @@ impl Serve {
                 let location = stores.location(samen_participation::NAME).await?;
                 let nats = stores.nats().await?;
                 let service = Participation::start(deployment.clone(), &location).await?;
-                stores.relay(service.log(), &nats, &deployment);
+                stores.relay(&service, &nats);
                 let services = &samen_participation::SERVICES;
+                let metrics = own.metrics_listen;
+                services::serve_metrics(metrics, vec![(*service).clone()], &deployment.shutdown)
+                    .await?;
                 announce(samen_participation::NAME, bound.address);
                 grpc::serve(bound, service.routes(), services, port, &deployment).await?;
+                service.leases.give_back().await;
             }
             What::ServiceRequests { own, stores } => {
                 let _telemetry = telemetry::init(samen_requests::NAME, own.log_format);
@@ -211,10 +220,14 @@ impl Serve {
                 let location = stores.location(samen_requests::NAME).await?;
                 let nats = stores.nats().await?;
                 let service = Requests::start(deployment.clone(), &location).await?;
-                stores.relay(service.log(), &nats, &deployment);
+                stores.relay(&service, &nats);
                 let services = &samen_requests::SERVICES;
+                let metrics = own.metrics_listen;
+                services::serve_metrics(metrics, vec![(*service).clone()], &deployment.shutdown)
+                    .await?;
                 announce(samen_requests::NAME, bound.address);
                 grpc::serve(bound, service.routes(), services, port, &deployment).await?;
+                service.leases.give_back().await;
             }
             What::RegionalCollaboration { own, stores, partners } => {
                 regional(own, stores, partners).await?;
@@ -267,7 +280,9 @@ async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Resul
         sources.push(Arc::new(JetStreamLog::new(context, &log, Some(owner))));
     }
     let service = Regional::start(deployment.clone(), &location, sources).await?;
-    stores.relay(service.log(), &nats, &deployment);
+    stores.relay(&service, &nats);
+    services::serve_metrics(own.metrics_listen, vec![(*service).clone()], &deployment.shutdown)
+        .await?;
     announce(samen_regional::NAME, bound.address);
     announce("partners", partner_bound.address);
     let d = &deployment;
@@ -280,6 +295,7 @@ async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Resul
             d,
         ),
     )?;
+    service.leases.give_back().await;
     Ok(())
 }
 
@@ -346,13 +362,20 @@ impl Stores {
         Ok(options.connect(&self.nats_url).await.map_err(wrong("SAMEN_NATS_URL"))?)
     }
 
-    fn relay(&self, log: &Log, nats: &async_nats::Client, deployment: &Deployment) {
+    /// Publishes a service's log, from one of its processes at a time.
+    fn relay(&self, core: &Core, nats: &async_nats::Client) {
         let retention = Retention {
             max_age: Duration::from_secs(u64::from(self.nats_days) * 24 * 3600),
             replicas: self.nats_replicas.into(),
         };
-        let shutdown = deployment.shutdown.clone();
-        tokio::spawn(relay::run(log.clone(), nats.clone(), retention, shutdown));
+        let (core, nats) = (core.clone(), nats.clone());
+        tokio::spawn(async move {
+            let task = core.tasks.add(TaskKind::Relay, "relay");
+            let shutdown = &core.deployment.shutdown;
+            let run =
+                || relay::run(core.log.clone(), nats.clone(), retention.clone(), shutdown.clone());
+            core.leases.hold("relay", &task, shutdown, run).await;
+        });
     }
 }
 

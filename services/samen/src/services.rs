@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use http::Uri;
 use samen_dashboard::Dashboard;
-use samen_server::Deployment;
 use samen_server::area::Area;
 use samen_server::grpc::drained;
+use samen_server::{Core, Deployment, metrics};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -90,6 +90,26 @@ pub async fn serve_dashboard(
         served = serving => Ok(served?),
         () = drained(&shutdown) => Ok(()),
     }
+}
+
+/// Serves metrics and health, where a port was named, until shutdown.
+pub async fn serve_metrics(
+    address: Option<SocketAddr>,
+    services: Vec<Core>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(address) = address else { return Ok(()) };
+    let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
+    let router = metrics::router(services);
+    let serving = axum::serve(listener, router)
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
+        .into_future();
+    tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::error!(%error, "metrics are not served any more");
+        }
+    });
+    Ok(())
 }
 
 /// Runs a port and stops everything when it fails.

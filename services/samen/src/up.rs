@@ -78,6 +78,15 @@ pub struct Up {
         value_name = "ADDRESS"
     )]
     dashboard_listen: SocketAddr,
+    /// Where metrics (/metrics) and health (/healthz) are served, to a network
+    /// of operators only
+    #[arg(
+        long,
+        env = "SAMEN_METRICS_LISTEN",
+        default_value = "127.0.0.1:9464",
+        value_name = "ADDRESS"
+    )]
+    metrics_listen: SocketAddr,
     /// Origins whose web pages may call over gRPC-Web
     #[arg(long, env = "SAMEN_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
     origins: Vec<String>,
@@ -130,8 +139,8 @@ impl Up {
         let at = data.location(samen_requests::NAME)?;
         let requests = Requests::start(deployment.clone(), &at).await?;
         let sources: Vec<Arc<dyn Follow>> = vec![
-            Arc::new(Exchanged(participation.log().clone())),
-            Arc::new(Exchanged(requests.log().clone())),
+            Arc::new(Exchanged(participation.log.clone())),
+            Arc::new(Exchanged(requests.log.clone())),
         ];
         let at = data.location(samen_regional::NAME)?;
         let regional = Regional::start(deployment.clone(), &at, sources).await?;
@@ -145,12 +154,17 @@ impl Up {
             shutdown: deployment.shutdown.clone(),
         };
 
+        let cores = [(*participation).clone(), (*requests).clone(), (*regional).clone()];
+        services::serve_metrics(Some(self.metrics_listen), cores.into(), &deployment.shutdown)
+            .await?;
+
         println!("Samen for {}, data in {}", self.municipality, self.data.display());
         println!("  participation   http://{}", participation_port.address);
         println!("  requests        http://{}", requests_port.address);
         println!("  regional        http://{}", regional_port.address);
         println!("  partners        https://{} (mTLS)", partner_port.address);
         println!("  dashboard       http://{dashboard_address}");
+        println!("  metrics         http://{}/metrics", self.metrics_listen);
         println!("Get a token:      samen token --role handler");
         let key = data.paths().master_key();
         let made = if fresh { "Made a master key" } else { "The master key" };

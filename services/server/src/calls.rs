@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use prost::Message;
 use samen_log::record::Position;
-use samen_log::{Command, Log, Store};
-use tokio_util::sync::CancellationToken;
+use samen_log::{Command, Store};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -57,17 +56,6 @@ pub async fn wait(store: &Store, at_least: Option<&Position>) -> Result<(), Stat
         return Err(status(Code::DeadlineExceeded, "NOT_YET_VISIBLE", message));
     };
     seen.map_err(reply::wait)
-}
-
-/// Waits until the store has seen all that its log holds now, so that nothing
-/// is answered from a store that is still being built.
-pub async fn built(store: &Store, log: &Log, shutdown: &CancellationToken) -> sqlx::Result<()> {
-    let Some(newest) = log.newest().await? else { return Ok(()) };
-    tokio::select! {
-        () = store.see(log.id(), &newest) => {}
-        () = shutdown.cancelled() => {}
-    }
-    Ok(())
 }
 
 #[cfg(test)]

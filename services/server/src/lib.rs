@@ -1,6 +1,9 @@
 //! What every service shares as a server.
 //!
 //! - [`deployment`]: what all services of one municipality's deployment know;
+//! - [`core`]: what every service stands on;
+//! - [`operations`] and [`metrics`]: how it does, for operators and their
+//!   machines;
 //! - [`area`]: neighbourhoods by point;
 //! - [`identity`]: who calls: tokens and client certificates;
 //! - [`access`]: who may call what, as the contract says;
@@ -16,10 +19,13 @@
 pub mod access;
 pub mod area;
 pub mod calls;
+pub mod core;
 pub mod deployment;
 pub mod grpc;
 pub mod identity;
 pub mod log_service;
+pub mod metrics;
+pub mod operations;
 pub mod paging;
 pub mod pki;
 pub mod reply;
@@ -27,5 +33,6 @@ pub mod streams;
 pub mod telemetry;
 pub mod time;
 
+pub use core::Core;
 pub use deployment::Deployment;
 pub use identity::Caller;

@@ -5,13 +5,11 @@
 //!   them;
 //! - [`api`]: the gRPC handlers.
 
-use std::sync::Arc;
+use std::ops::Deref;
 
-use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, supervise};
+use samen_log::{Aggregates, Location};
 use samen_proto::requests::request_service_server::RequestServiceServer;
-use samen_server::log_service::LogDoor;
-use samen_server::{Deployment, calls};
-use tokio_util::sync::CancellationToken;
+use samen_server::{Core, Deployment};
 use tonic::service::Routes;
 
 pub mod api;
@@ -21,17 +19,18 @@ pub mod projection;
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "requests";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 2] = ["samen.requests.v1.RequestService", "samen.log.v1.LogService"];
+pub const SERVICES: [&str; 3] = [
+    "samen.requests.v1.RequestService",
+    "samen.log.v1.LogService",
+    "samen.operations.v1.OperationsService",
+];
 
 /// The running service.
 #[derive(Clone)]
 pub struct Requests {
-    pub(crate) deployment: Deployment,
-    pub(crate) keyring: Keyring,
+    core: Core,
     pub(crate) requests: Aggregates<domain::request::Request>,
     pub(crate) audits: Aggregates<domain::audit::Audit>,
-    pub(crate) log: Log,
-    pub(crate) store: Store,
     pub(crate) statistics: api::statistics::Statistics,
 }
 
@@ -39,35 +38,28 @@ impl Requests {
     /// Opens its log and its store, begins to project, and is ready when the
     /// store holds what the log does.
     pub async fn start(deployment: Deployment, location: &Location) -> Result<Self, sqlx::Error> {
-        let id = deployment.log_id(NAME);
-        let shutdown = deployment.shutdown.clone();
-        let log = Log::open(location, &id, shutdown.clone()).await?;
-        let store = Store::open(location, projection::RequestProjection).await?;
-        let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
-        let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];
-        // It ends with the process: calls that are drained still wait for it.
-        let projecting = store.clone().run(follows, CancellationToken::new());
-        supervise("requests projector", shutdown.clone(), projecting);
-        calls::built(&store, &log, &shutdown).await?;
+        let core = Core::open(deployment, location, NAME, projection::RequestProjection).await?;
+        core.project(&[]).await?;
+        let Core { log, keyring, store, deployment, .. } = &core;
+        let statistics = api::statistics::Statistics::start(store.clone(), log.id(), deployment);
         Ok(Requests {
             requests: Aggregates::new(log.clone(), keyring.clone()),
             audits: Aggregates::new(log.clone(), keyring.clone()),
-            statistics: api::statistics::Statistics::start(store.clone(), &id, &deployment),
-            deployment,
-            keyring,
-            log,
-            store,
+            statistics,
+            core,
         })
-    }
-
-    /// Its log, for those who follow it in this process.
-    pub fn log(&self) -> &Log {
-        &self.log
     }
 
     /// What its port serves.
     pub fn routes(&self) -> Routes {
-        Routes::new(RequestServiceServer::new(self.clone()))
-            .add_service(LogDoor::new(self.log.clone(), self.deployment.clone()))
+        self.core.routes(Routes::new(RequestServiceServer::new(self.clone())))
+    }
+}
+
+impl Deref for Requests {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
     }
 }

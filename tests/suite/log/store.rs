@@ -12,7 +12,8 @@ use samen_log::db::Tx;
 use samen_log::record::Position;
 use samen_log::store::ApplyError;
 use samen_log::{
-    Cursor, Follow, FollowError, Item, Log, Projection, Record, Schema, Store, on_db, on_tx,
+    Cursor, Follow, FollowError, Item, Leases, Log, Projection, Record, Schema, Store, Tasks,
+    on_db, on_tx,
 };
 use samen_tests::{Place, eventually, on_both_databases};
 use sqlx::Row;
@@ -96,7 +97,9 @@ async fn expected(log: &Log) -> Rows {
 }
 
 async fn open(place: &Place, version: u32) -> Store {
-    Store::open(&place.location().await, Tally { version }).await.expect("the store")
+    let location = place.location().await;
+    let leases = Leases::open(&location).await.expect("the leases");
+    Store::open(&location, &leases, &Tasks::default(), Tally { version }).await.expect("the store")
 }
 
 /// Follows until the task is stopped.

@@ -8,6 +8,7 @@ use samen_log::{Record, Store};
 use samen_proto::log::{CaughtUp, Heartbeat};
 use samen_proto::participation::watch_processes_response::Item as Sent;
 use samen_proto::participation::*;
+use samen_server::Core;
 use samen_server::access::caller;
 use samen_server::paging::{Page, PageEnd};
 use samen_server::streams::{self, Outgoing, Watched};
@@ -28,7 +29,7 @@ pub async fn processes(
 ) -> Result<Outgoing<WatchProcessesResponse>, Refusal> {
     let caller = caller(&request)?;
     let WatchProcessesRequest { resume_after } = request.into_inner();
-    let Participation { log, store, deployment, .. } = service;
+    let Core { log, store, deployment, .. } = &**service;
     let watched = WatchedProcesses { store: store.clone() };
     streams::watch(watched, log, store, resume_after, deployment, &caller)
 }

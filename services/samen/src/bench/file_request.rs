@@ -119,7 +119,7 @@ impl Service {
         let location = place.location(samen_requests::NAME).await?;
         let requests = Requests::start(deployment.clone(), &location).await?;
         let bound = grpc::bind((Ipv4Addr::LOCALHOST, 0).into()).await?;
-        let (address, log, routes) = (bound.address, requests.log().clone(), requests.routes());
+        let (address, log, routes) = (bound.address, requests.log.clone(), requests.routes());
         let serving = tokio::spawn(async move {
             let port = Port::default();
             grpc::serve(bound, routes, &samen_requests::SERVICES, port, &deployment).await

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use samen_log::{Follow, Log, Store};
+use samen_log::{Follow, Leases, Log, Store, Tasks};
 use samen_proto::log::Position;
 use samen_requests::projection::RequestProjection;
 use tokio::time::Instant;
@@ -21,7 +21,8 @@ pub async fn measure(place: &Place, log: &str, written: u64) -> anyhow::Result<M
     // Dropped before the log is: its tasks end when they were told to.
     let _stop = shutdown.clone().drop_guard();
     let fresh = place.location("rebuilt").await?;
-    let store = Store::open(&fresh, RequestProjection).await?;
+    let leases = Leases::open(&fresh).await?;
+    let store = Store::open(&fresh, &leases, &Tasks::default(), RequestProjection).await?;
 
     let all = Position { log: log.id().to_owned(), epoch: log.epoch(), position: written };
     let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];

@@ -8,6 +8,7 @@ use samen_log::{Record, Store};
 use samen_proto::log::{CaughtUp, Heartbeat};
 use samen_proto::requests::watch_requests_response::Item as Sent;
 use samen_proto::requests::*;
+use samen_server::Core;
 use samen_server::access::caller;
 use samen_server::paging::{Page, PageEnd};
 use samen_server::reply::Check;
@@ -34,7 +35,7 @@ pub async fn requests(
     let mut check = Check::default();
     check::filter(&mut check, &filter);
     check.finish()?;
-    let Requests { log, store, deployment, .. } = service;
+    let Core { log, store, deployment, .. } = &**service;
     let watched = WatchedRequests { store: store.clone(), visible: visible_to(&caller), filter };
     streams::watch(watched, log, store, resume_after, deployment, &caller)
 }

@@ -1,0 +1,394 @@
+//! Which generations of a store there are, are built, serve and go.
+//!
+//! A reconciler: what it does follows from the stores that exist and from what
+//! their own tables say. Each process has one. They agree without talking: the
+//! newest store that is ready serves, a newer one is being built, and whatever
+//! no process uses is dropped.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use samen_proto::operations::TaskKind;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::generation::{self, Generation, GenerationRows, KIND};
+use super::{Inner, Projection};
+use crate::db::Location;
+use crate::follow::{Cursor, Follow, FollowError};
+use crate::lease::Leases;
+use crate::projector::Lane;
+use crate::tasks::Task;
+
+/// How often the stores are looked at although nobody asked.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long queries that began before a switch may go on reading the store
+/// that served until then: longer than any call may take.
+const GRACE: Duration = Duration::from_secs(35);
+/// How often a process that does not project looks how far the one that does
+/// has come: while somebody waits for it, and otherwise.
+const MIRROR: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
+
+/// A store, as operators see it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    pub name: String,
+    pub state: ShownState,
+    /// How far each log was followed, and the newest position that is known.
+    pub progress: Vec<(String, Cursor, u64)>,
+    /// Microseconds since 1970; `None` where it cannot be read.
+    pub created_at: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownState {
+    Building,
+    Serving,
+    Retired,
+}
+
+struct Running {
+    generation: Arc<Generation>,
+    _projecting: AbortOnDropHandle<()>,
+}
+
+/// The generation that answers first: the newest that is ready, or else the
+/// newest, or else a new one.
+pub(super) async fn first(
+    location: &Location,
+    leases: &Leases,
+    fingerprint: &str,
+    tables: &str,
+    projection: &Arc<dyn Projection>,
+) -> sqlx::Result<Generation> {
+    let open =
+        |number| Generation::open(location, leases, fingerprint, number, tables, "", projection);
+    let mut newest = None;
+    for number in numbers(location, fingerprint).await?.into_iter().rev() {
+        let generation = open(number).await?;
+        if generation.state().await?.ready {
+            return Ok(generation);
+        }
+        newest.get_or_insert(generation);
+    }
+    match newest {
+        Some(generation) => Ok(generation),
+        None => open(1).await,
+    }
+}
+
+/// Keeps the stores until `shutdown`.
+pub(super) async fn run(
+    inner: Arc<Inner>,
+    logs: Vec<Arc<dyn Follow>>,
+    shutdown: CancellationToken,
+) {
+    let mut running = BTreeMap::new();
+    let mut leaving: Vec<(Instant, Running)> = Vec::new();
+    loop {
+        if let Err(error) = look(&inner, &logs, &mut running, &mut leaving).await {
+            tracing::warn!(%error, "the projection stores cannot be looked at");
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = inner.look.notified() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+async fn look(
+    inner: &Arc<Inner>,
+    logs: &[Arc<dyn Follow>],
+    running: &mut BTreeMap<u64, Running>,
+    leaving: &mut Vec<(Instant, Running)>,
+) -> sqlx::Result<()> {
+    let serving = inner.serving();
+    project_unless_running(inner, logs, running, serving.clone());
+    let begun = std::mem::take(&mut *inner.begun.lock().unwrap_or_else(PoisonError::into_inner));
+    for generation in begun {
+        project_unless_running(inner, logs, running, Arc::new(generation));
+    }
+    // Others of this release may have begun, or finished, a newer one.
+    let stores = inner.location.stores(KIND).await?;
+    let own = stores.iter().filter_map(|name| generation::number(name, &inner.fingerprint));
+    let newer: Vec<u64> = own.filter(|number| *number > serving.number).collect();
+    for number in &newer {
+        if !running.contains_key(number) {
+            let generation = open(inner, *number, "").await?;
+            project_unless_running(inner, logs, running, Arc::new(generation));
+        }
+    }
+    let mut ready = None;
+    for number in &newer {
+        if let Some(Running { generation, .. }) = running.get(number)
+            && generation.state().await?.ready
+        {
+            ready = ready.max(Some(*number));
+        }
+    }
+    let lost = serving.state().await?.lost;
+    if let Some(Running { generation, .. }) = ready.and_then(|number| running.get(&number))
+        && (lost || reaches(generation, &serving))
+    {
+        tracing::info!(store = generation.name, before = serving.name, "a new store serves");
+        inner.switch(generation);
+    }
+    if lost && newer.is_empty() {
+        begin_another(inner, "a log that it follows was restored or replaced").await?;
+        inner.look.notify_one();
+    }
+
+    // The one that serves, and what is being built after it; the rest leaves.
+    let serving = inner.serving();
+    let newest = newer.iter().copied().max();
+    let wanted = |number: u64| number == serving.number || Some(number) == newest;
+    let unwanted: Vec<u64> = running.keys().copied().filter(|number| !wanted(*number)).collect();
+    for number in unwanted {
+        leaving.extend(running.remove(&number).map(|leaves| (Instant::now() + GRACE, leaves)));
+    }
+    let now = Instant::now();
+    for (_, gone) in leaving.extract_if(.., |(until, _)| *until <= now) {
+        inner.tasks.remove(&task_name(&gone.generation.name));
+        gone.generation.schema.close_own().await;
+    }
+    let used: HashSet<&str> = (running.values())
+        .chain(leaving.iter().map(|(_, leaves)| leaves))
+        .map(|running| running.generation.name.as_str())
+        .collect();
+    for name in &stores {
+        let number = generation::number(name, &inner.fingerprint);
+        if used.contains(name.as_str())
+            || number.is_some_and(|number| number >= serving.number)
+            || inner.leases.is_kept(&used_by(name)).await?
+        {
+            continue;
+        }
+        tracing::info!(store = name, "a store that nobody uses is dropped");
+        inner.location.drop_store(name).await?;
+    }
+    Ok(())
+}
+
+/// Whether one has all that the other shows.
+fn reaches(generation: &Generation, other: &Generation) -> bool {
+    let seen = generation.seen();
+    let has = |log: &str, at: &Cursor| {
+        seen.get(log).is_some_and(|to| (to.epoch, to.position) >= (at.epoch, at.position))
+    };
+    other.seen().iter().all(|(log, at)| has(log, at))
+}
+
+fn project_unless_running(
+    inner: &Arc<Inner>,
+    logs: &[Arc<dyn Follow>],
+    running: &mut BTreeMap<u64, Running>,
+    generation: Arc<Generation>,
+) {
+    running.entry(generation.number).or_insert_with(|| {
+        let projecting = project(inner.clone(), logs.to_vec(), generation.clone());
+        Running { generation, _projecting: AbortOnDropHandle::new(tokio::spawn(projecting)) }
+    });
+}
+
+/// Projects into one generation, or follows how another process does.
+async fn project(inner: Arc<Inner>, logs: Vec<Arc<dyn Follow>>, generation: Arc<Generation>) {
+    let name = task_name(&generation.name);
+    let task = inner.tasks.add(TaskKind::Projector, &name);
+    if let Ok(state) = generation.state().await
+        && !state.reason.is_empty()
+    {
+        task.note(format!("built anew: {}", state.reason));
+    }
+    let here = AtomicBool::new(false);
+    let lost = watch::Sender::new(None);
+    let work = async || {
+        here.store(true, Ordering::Relaxed);
+        let _here = scopeguard(&here);
+        let why = lanes(&inner, &logs, &generation, &task).await;
+        lost.send_replace(Some(why));
+    };
+    let projecting = async {
+        let never = CancellationToken::new();
+        inner.leases.hold(&name, &task, &never, work).await;
+        let why = lost.borrow().as_ref().map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(store = generation.name, why, "the store is built anew");
+        task.failed(&why);
+        while let Err(error) = lose(&inner, &generation, &why).await {
+            tracing::error!(%error, "another store cannot be begun");
+            tokio::time::sleep(LOOK).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::join!(projecting, mirror(&inner, &generation, &task, &logs, &here));
+}
+
+async fn lose(inner: &Arc<Inner>, generation: &Generation, why: &str) -> sqlx::Result<()> {
+    generation.set_lost().await?;
+    begin_another(inner, why).await?;
+    inner.look.notify_one();
+    Ok(())
+}
+
+/// Follows all logs into the rows; says why they have to be built anew.
+async fn lanes(
+    inner: &Arc<Inner>,
+    logs: &[Arc<dyn Follow>],
+    generation: &Arc<Generation>,
+    task: &Task,
+) -> FollowError {
+    let behind: HashSet<String> = logs.iter().map(|log| log.log().to_owned()).collect();
+    let behind = watch::Sender::new(behind);
+    let rows = GenerationRows {
+        generation: &**generation,
+        saw: |log: &str, cursor: &Cursor, caught_up: bool| {
+            if generation.note(log, cursor) {
+                inner.publish(generation);
+            }
+            if caught_up {
+                behind.send_if_modified(|behind| behind.remove(log));
+            }
+        },
+    };
+    let following = logs.iter().map(|source| {
+        let lane = Lane { source: source.as_ref(), rows: &rows, task };
+        Box::pin(async move { lane.run().await })
+    });
+    let ready = async {
+        let mut behind = behind.subscribe();
+        let _ = behind.wait_for(HashSet::is_empty).await;
+        while let Err(error) = generation.set_ready().await {
+            tracing::warn!(%error, "a store that has caught up cannot say so yet");
+            tokio::time::sleep(LOOK).await;
+        }
+        inner.look.notify_one();
+        std::future::pending::<()>().await
+    };
+    tokio::select! {
+        (lost, _, _) = futures::future::select_all(following) => lost,
+        () = ready => unreachable!("it never ends"),
+    }
+}
+
+/// Learns how far the process has come that projects, while it is not this one.
+async fn mirror(
+    inner: &Arc<Inner>,
+    generation: &Arc<Generation>,
+    task: &Task,
+    logs: &[Arc<dyn Follow>],
+    here: &AtomicBool,
+) {
+    let [soon, later] = MIRROR;
+    loop {
+        if !here.load(Ordering::Relaxed)
+            && let Ok(found) = generation::checkpoints(&generation.schema).await
+        {
+            let mut changed = false;
+            for (log, cursor) in &found {
+                changed |= generation.note(log, cursor);
+                let newest = logs.iter().find(|l| l.log() == log).and_then(|l| l.newest());
+                task.saw(log, cursor, newest.unwrap_or(cursor.position));
+            }
+            if changed {
+                inner.publish(generation);
+            }
+        }
+        let waits = inner.waits.notified();
+        if inner.waiting.load(Ordering::Relaxed) > 0 && !here.load(Ordering::Relaxed) {
+            tokio::time::sleep(soon).await;
+        } else {
+            let _ = tokio::time::timeout(later, waits).await;
+        }
+    }
+}
+
+/// Begins to build another store, unless one is being built; gives its name.
+pub(super) async fn begin_another(inner: &Arc<Inner>, reason: &str) -> sqlx::Result<String> {
+    let serving = inner.serving();
+    let last = numbers(&inner.location, &inner.fingerprint).await?.into_iter().max();
+    let last = last.unwrap_or(serving.number);
+    if last > serving.number {
+        let schema = inner.location.find(&generation::name(&inner.fingerprint, last)).await?;
+        let state = generation::state(&schema).await;
+        schema.close_own().await;
+        if state.is_ok_and(|state| !state.ready && !state.lost) {
+            return Ok(generation::name(&inner.fingerprint, last));
+        }
+    }
+    let generation = open(inner, last + 1, reason).await?;
+    let name = generation.name.clone();
+    inner.begun.lock().unwrap_or_else(PoisonError::into_inner).push(generation);
+    Ok(name)
+}
+
+/// What operators see of all stores.
+pub(super) async fn list(inner: &Arc<Inner>) -> sqlx::Result<Vec<Shown>> {
+    let serving = inner.serving();
+    let mut list = Vec::new();
+    for name in inner.location.stores(KIND).await? {
+        let number = generation::number(&name, &inner.fingerprint);
+        let state = match number {
+            Some(number) if number == serving.number => ShownState::Serving,
+            Some(number) if number > serving.number => ShownState::Building,
+            _ => ShownState::Retired,
+        };
+        let mut shown = Shown { name, state, progress: Vec::new(), created_at: None };
+        let schema = inner.location.find(&shown.name).await?;
+        // One of another release may look otherwise.
+        if let (Ok(seen), Ok(state)) =
+            (generation::checkpoints(&schema).await, generation::state(&schema).await)
+        {
+            let newest = |log: &str| {
+                let follows = inner.follows.get()?;
+                follows.iter().find(|source| source.log() == log)?.newest()
+            };
+            let progress = seen.into_iter().map(|(log, cursor)| {
+                let newest = newest(&log).unwrap_or_default().max(cursor.position);
+                (log, cursor, newest)
+            });
+            shown.progress = progress.collect();
+            shown.progress.sort_by(|a, b| a.0.cmp(&b.0));
+            shown.created_at = Some(state.created_at);
+        }
+        schema.close_own().await;
+        list.push(shown);
+    }
+    list.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(list)
+}
+
+async fn open(inner: &Inner, number: u64, reason: &str) -> sqlx::Result<Generation> {
+    let Inner { location, leases, fingerprint, tables, projection, .. } = inner;
+    Generation::open(location, leases, fingerprint, number, tables, reason, projection).await
+}
+
+async fn numbers(location: &Location, fingerprint: &str) -> sqlx::Result<Vec<u64>> {
+    let stores = location.stores(KIND).await?;
+    let own = stores.iter().filter_map(|name| generation::number(name, fingerprint));
+    let mut own: Vec<u64> = own.collect();
+    own.sort_unstable();
+    Ok(own)
+}
+
+/// The lease by which a process shows that it uses a store.
+pub(super) fn used_by(name: &str) -> String {
+    format!("use {name}")
+}
+
+fn task_name(store: &str) -> String {
+    format!("projector {store}")
+}
+
+/// Says that the work is not done here any more, however it ends.
+fn scopeguard(here: &AtomicBool) -> impl Drop + '_ {
+    struct Away<'a>(&'a AtomicBool);
+    impl Drop for Away<'_> {
+        fn drop(&mut self) {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+    Away(here)
+}

@@ -1,0 +1,73 @@
+//! What every service stands on: its log, its keys, its projection store, and
+//! the tasks in the background.
+
+use std::sync::Arc;
+
+use samen_log::{
+    Cursor, Follow, Keyring, Leases, Location, Log, Projection, Store, Tasks, supervise,
+};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::deployment::Deployment;
+use crate::log_service::LogDoor;
+use crate::operations::OperationsDoor;
+
+/// One service of a deployment. Cheap to clone.
+#[derive(Clone)]
+pub struct Core {
+    pub deployment: Deployment,
+    pub log: Log,
+    pub keyring: Keyring,
+    pub store: Store,
+    pub leases: Leases,
+    pub tasks: Tasks,
+}
+
+impl Core {
+    /// Opens the log and the store of the service with this name.
+    pub async fn open(
+        deployment: Deployment,
+        location: &Location,
+        name: &str,
+        projection: impl Projection,
+    ) -> sqlx::Result<Self> {
+        let id = deployment.log_id(name);
+        let log = Log::open(location, &id, deployment.shutdown.clone()).await?;
+        let leases = Leases::open(location).await?;
+        let tasks = Tasks::default();
+        let store = Store::open(location, &leases, &tasks, projection).await?;
+        let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
+        Ok(Core { deployment, log, keyring, store, leases, tasks })
+    }
+
+    /// Begins to project the service's own log and these others, and is ready
+    /// when the store holds what its own log does: nothing is answered from a
+    /// store that is still being built for the first time.
+    pub async fn project(&self, others: &[Arc<dyn Follow>]) -> sqlx::Result<()> {
+        let mut follows = others.to_vec();
+        follows.push(Arc::new(self.log.clone()));
+        // It ends with the process: calls that are drained still wait for it.
+        let projecting = self.store.clone().run(follows, CancellationToken::new());
+        let shutdown = &self.deployment.shutdown;
+        supervise("projector", shutdown.clone(), projecting);
+        let Some(newest) = self.log.newest().await? else { return Ok(()) };
+        tokio::select! {
+            () = self.see(&newest) => {}
+            () = shutdown.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until the store has seen this place of the service's own log.
+    pub async fn see(&self, at: &Cursor) {
+        self.store.see(self.log.id(), at).await;
+    }
+
+    /// Adds the doors that every service has: its log, for the others, and its
+    /// status, for operators.
+    pub fn routes(&self, own: Routes) -> Routes {
+        own.add_service(LogDoor::new(self.log.clone(), self.deployment.clone()))
+            .add_service(OperationsDoor::new(self.clone()))
+    }
+}
