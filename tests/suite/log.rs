@@ -9,3 +9,4 @@ mod relay;
 mod seal;
 mod shared;
 mod store;
+mod verify;

@@ -22,7 +22,7 @@ pub struct Logs {
     database_url: Option<String>,
     /// Only this service's log
     #[arg(long, value_enum, value_name = "NAME")]
-    service: Option<Service>,
+    service: Option<Name>,
     /// The master key's file; the data folder's own, where there is one
     #[arg(long, env = "SAMEN_MASTER_KEY", value_name = "FILE")]
     master_key: Option<PathBuf>,
@@ -30,7 +30,7 @@ pub struct Logs {
 
 /// The services that have a log, as `samen serve` calls them.
 #[derive(Clone, Copy, ValueEnum)]
-enum Service {
+enum Name {
     Participation,
     ServiceRequests,
     RegionalCollaboration,
@@ -41,9 +41,9 @@ enum Service {
 impl Logs {
     /// The logs that there are, to be read. At least one.
     pub async fn open(&self) -> anyhow::Result<Vec<Schema>> {
-        let services: &[Service] = match &self.service {
+        let services: &[Name] = match &self.service {
             Some(service) => std::slice::from_ref(service),
-            None => Service::value_variants(),
+            None => Name::value_variants(),
         };
         let mut logs = Vec::new();
         for service in services {
@@ -78,14 +78,14 @@ impl Logs {
     }
 }
 
-// === impl Service ===
+// === impl Name ===
 
-impl Service {
+impl Name {
     fn name(self) -> &'static str {
         match self {
-            Service::Participation => samen_participation::NAME,
-            Service::ServiceRequests => samen_requests::NAME,
-            Service::RegionalCollaboration => samen_regional::NAME,
+            Name::Participation => samen_participation::NAME,
+            Name::ServiceRequests => samen_requests::NAME,
+            Name::RegionalCollaboration => samen_regional::NAME,
         }
     }
 }

@@ -10,6 +10,7 @@ mod participation;
 mod requests;
 mod shared;
 mod traces;
+mod verify;
 
 /// Makes a test for each set-up of an async function that takes one.
 macro_rules! in_both_setups {
