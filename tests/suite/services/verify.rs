@@ -175,7 +175,7 @@ async fn a_checkpoint_is_believed_only_as_it_was_signed(setup: Setup) {
     let file = deployment.path("checkpoint");
     let verify = ["verify", "--checkpoint", &file];
 
-    fs::write(&file, note.trim_end().to_owned() + "\n").expect("written");
+    fs::write(&file, &note).expect("written");
     let output = succeeds(command(&deployment, &verify)).await;
     assert_eq!(output.lines().count(), 1, "only the log that was signed for: {output}");
 
@@ -187,7 +187,7 @@ async fn a_checkpoint_is_believed_only_as_it_was_signed(setup: Setup) {
     ] {
         let altered = note.replacen(from, to, 1);
         assert_ne!(altered, note);
-        fs::write(&file, altered.trim_end().to_owned() + "\n").expect("written");
+        fs::write(&file, &altered).expect("written");
         let (code, output) = done(command(&deployment, &verify)).await;
         assert_eq!(code, 1, "{to}: {output}");
         assert!(output.contains("samen: ") && output.contains("sign"), "{to}: {output}");
@@ -199,13 +199,13 @@ async fn a_checkpoint_is_believed_only_as_it_was_signed(setup: Setup) {
     let mut forge = command(&deployment, &one);
     forge.env("SAMEN_MASTER_KEY", &other);
     let forged = succeeds(forge).await;
-    fs::write(&file, forged.trim_end().to_owned() + "\n").expect("written");
+    fs::write(&file, &forged).expect("written");
     let (code, output) = done(command(&deployment, &verify)).await;
     assert_eq!(code, 1, "{output}");
     assert!(output.contains("not signed by samen-gm0384"), "{output}");
 
     // Signed for, and then cut off, the head with it.
-    fs::write(&file, note.trim_end().to_owned() + "\n").expect("written");
+    fs::write(&file, &note).expect("written");
     deployment.stop().await;
     tamper(&deployment, "DELETE FROM {s}.record").await;
     let zeros = match setup {
