@@ -10,3 +10,4 @@ mod relay;
 mod seal;
 mod shared;
 mod store;
+mod verify;

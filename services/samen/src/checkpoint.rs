@@ -7,7 +7,6 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use samen_log::Checkpoint;
-use samen_log::checkpoint::key_name;
 use samen_log::note::Signer;
 
 use crate::logs::Logs;
@@ -41,7 +40,7 @@ impl MakeCheckpoint {
             checkpoints.push(Checkpoint::take(&schema).await?);
         }
         if self.print_key {
-            let names: BTreeSet<_> = checkpoints.iter().map(|c| key_name(&c.log)).collect();
+            let names: BTreeSet<_> = checkpoints.iter().map(Checkpoint::signed_by).collect();
             for name in names {
                 println!("{}", Signer::new(&master, &name)?.verifier());
             }
@@ -50,11 +49,15 @@ impl MakeCheckpoint {
         if let Some(folder) = &self.out {
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         }
-        for checkpoint in checkpoints {
-            let note =
-                Signer::new(&master, &key_name(&checkpoint.log))?.sign(&checkpoint.to_string())?;
+        for (number, checkpoint) in checkpoints.iter().enumerate() {
+            let signer = Signer::new(&master, &checkpoint.signed_by())?;
+            let note = signer.sign(&checkpoint.to_string())?;
             match &self.out {
-                None => println!("{note}"),
+                None => {
+                    // One by itself is the file that `samen verify` reads.
+                    let between = if number > 0 { "\n" } else { "" };
+                    print!("{between}{note}");
+                }
                 Some(folder) => {
                     let name = format!("{}.{}.checkpoint", checkpoint.log, checkpoint.position);
                     let path = folder.join(name);

@@ -22,7 +22,7 @@ pub struct Logs {
     database_url: Option<String>,
     /// Only this service's log
     #[arg(long, value_enum, value_name = "NAME")]
-    service: Option<Service>,
+    service: Option<Name>,
     /// The master key's file; the data folder's own, where there is one
     #[arg(long, env = "SAMEN_MASTER_KEY", value_name = "FILE")]
     master_key: Option<PathBuf>,
@@ -38,9 +38,10 @@ pub struct Target {
     _data: Option<Data>,
 }
 
-/// The services that have a log, each before those that follow it, as `samen serve` calls them.
+/// The services that have a log, as `samen serve` calls them; each before
+/// those that follow it.
 #[derive(Clone, Copy, ValueEnum)]
-enum Service {
+enum Name {
     Participation,
     ServiceRequests,
     RegionalCollaboration,
@@ -75,7 +76,7 @@ impl Logs {
     /// where there are none.
     pub async fn make(&self, municipality: &str) -> anyhow::Result<Target> {
         let mut logs = Vec::new();
-        let id = |service: &Service| format!("{}.{}", municipality.to_lowercase(), service.name());
+        let id = |service: &Name| format!("{}.{}", municipality.to_lowercase(), service.name());
         let Some(url) = &self.database_url else {
             let data = Data::open(&self.data)?;
             for service in self.services() {
@@ -113,10 +114,10 @@ impl Logs {
     }
 
     /// A log before those that follow it.
-    fn services(&self) -> &[Service] {
+    fn services(&self) -> &[Name] {
         match &self.service {
             Some(service) => std::slice::from_ref(service),
-            None => Service::value_variants(),
+            None => Name::value_variants(),
         }
     }
 
@@ -133,14 +134,14 @@ impl Logs {
     }
 }
 
-// === impl Service ===
+// === impl Name ===
 
-impl Service {
+impl Name {
     fn name(self) -> &'static str {
         match self {
-            Service::Participation => samen_participation::NAME,
-            Service::ServiceRequests => samen_requests::NAME,
-            Service::RegionalCollaboration => samen_regional::NAME,
+            Name::Participation => samen_participation::NAME,
+            Name::ServiceRequests => samen_requests::NAME,
+            Name::RegionalCollaboration => samen_regional::NAME,
         }
     }
 }
