@@ -1,7 +1,7 @@
 //! The whole suite, in both ways an operator can run it.
 
 use std::path::PathBuf;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use sqlx::{Connection, PgConnection};
@@ -45,6 +45,7 @@ pub struct Deployment {
     folder: TempDir,
     ports: Ports,
     area: String,
+    issuer: String,
     collector: Option<String>,
     database: Option<String>,
     nats: Option<Nats>,
@@ -110,6 +111,35 @@ impl Deployment {
     }
 
     async fn start_with(setup: Setup, area: &str, collector: Option<&str>) -> Self {
+        let mut deployment = Self::of(setup, ISSUER);
+        deployment.area = area.to_owned();
+        deployment.collector = collector.map(str::to_owned);
+        if setup == Setup::Separate {
+            let master = deployment.master_key();
+            deployment.command(&["keygen", "master", &master]).await;
+            deployment.prepare().await;
+        }
+        deployment.restart().await;
+        deployment
+    }
+
+    /// A suite that was not started yet, and has this master key. Where its
+    /// services run apart, tokens are of an issuer with this name.
+    pub async fn with_master_key(setup: Setup, issuer: &str, key: &str) -> Self {
+        use std::os::unix::fs::DirBuilderExt;
+        let mut deployment = Self::of(setup, issuer);
+        let master = PathBuf::from(deployment.master_key());
+        let folder = master.parent().expect("a folder");
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).expect("made");
+        std::fs::write(&master, key).expect("written");
+        if setup == Setup::Separate {
+            deployment.prepare().await;
+        }
+        deployment
+    }
+
+    /// Nothing that runs, and nothing on disk.
+    fn of(setup: Setup, issuer: &str) -> Self {
         let ports = Ports {
             participation: free_port(),
             requests: free_port(),
@@ -118,28 +148,62 @@ impl Deployment {
             dashboard: free_port(),
             metrics: [free_port(), free_port(), free_port()],
         };
-        let mut deployment = Deployment {
+        Deployment {
             setup,
             folder: folder("suite-"),
             ports,
-            area: area.to_owned(),
-            collector: collector.map(str::to_owned),
+            area: "shipped".to_owned(),
+            issuer: issuer.to_owned(),
+            collector: None,
             database: None,
             nats: None,
             processes: Vec::new(),
-        };
-        if setup == Setup::Separate {
-            deployment.database = Some(postgres::database().await);
-            deployment.nats = Some(Nats::start().await);
-            let master = deployment.path("master.key");
-            deployment.command(&["keygen", "master", &master]).await;
-            let issuer = deployment.path("issuer.pem");
-            deployment.command(&["keygen", "issuer", "--name", ISSUER, &issuer]).await;
-            let pki = deployment.pki();
-            deployment.command(&["pki", "--folder", &pki, "server", "localhost"]).await;
         }
-        deployment.restart().await;
-        deployment
+    }
+
+    /// What services that run apart need besides their master key.
+    async fn prepare(&mut self) {
+        self.database = Some(postgres::database().await);
+        self.nats = Some(Nats::start().await);
+        let issuer = self.path("issuer.pem");
+        self.command(&["keygen", "issuer", "--name", &self.issuer, &issuer]).await;
+        let pki = self.pki();
+        self.command(&["pki", "--folder", &pki, "server", "localhost"]).await;
+    }
+
+    /// Loses every log with its projections, as a machine does that burns
+    /// down; keys and the exchange are elsewhere. Only while nothing runs.
+    pub async fn lose_logs(&mut self) {
+        match self.setup {
+            Setup::AllInOne => {
+                for service in ["participation", "requests", "regional"] {
+                    let folder = self.path(&format!("data/{service}"));
+                    std::fs::remove_dir_all(folder).expect("its data");
+                }
+            }
+            Setup::Separate => self.database = Some(postgres::database().await),
+        }
+    }
+
+    /// The master key's file.
+    pub fn master_key(&self) -> String {
+        match self.setup {
+            Setup::AllInOne => self.path("data/keys/master.key"),
+            Setup::Separate => self.path("master.key"),
+        }
+    }
+
+    /// A command as an operator of this suite gives it.
+    pub fn operator<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = samen(arguments);
+        match &self.database {
+            None => command.env("SAMEN_DATA", self.path("data")),
+            Some(url) => command
+                .env("SAMEN_DATABASE_URL", url)
+                .env("SAMEN_MASTER_KEY", self.master_key())
+                .env("SAMEN_MUNICIPALITY", MUNICIPALITY),
+        };
+        command
     }
 
     /// Starts what is not running.
@@ -193,7 +257,7 @@ impl Deployment {
         let (data, key) = (self.path("data"), self.path("issuer.pem"));
         match self.setup {
             Setup::AllInOne => arguments.extend(["--data", &data]),
-            Setup::Separate => arguments.extend(["--key", &key, "--issuer", ISSUER]),
+            Setup::Separate => arguments.extend(["--key", &key, "--issuer", &self.issuer]),
         }
         self.command(&arguments).await.trim().to_owned()
     }
@@ -308,14 +372,14 @@ impl Deployment {
     }
 
     /// What an operator's command prints, about this suite.
-    pub async fn operator(&self, arguments: &[&str]) -> String {
-        let (status, output) = self.try_operator(arguments).await;
+    pub async fn operate(&self, arguments: &[&str]) -> String {
+        let (status, output) = self.try_operate(arguments).await;
         assert!(status.success(), "samen {arguments:?}: {status}\n{output}");
         output
     }
 
     /// The same, for one that may fail.
-    pub async fn try_operator(&self, arguments: &[&str]) -> (ExitStatus, String) {
+    pub async fn try_operate(&self, arguments: &[&str]) -> (ExitStatus, String) {
         let mut command = samen(arguments.iter().copied());
         command.env("SAMEN_TOKEN", self.token("operator", &["operator"]).await);
         command.env("SAMEN_PARTICIPATION_URL", self.participation_url());
@@ -492,7 +556,7 @@ impl Deployment {
             ("SAMEN_OIN", OIN.to_owned()),
             ("SAMEN_AREA", self.area.clone()),
             ("SAMEN_MASTER_KEY", self.path("master.key")),
-            ("SAMEN_OIDC_ISSUER", ISSUER.to_owned()),
+            ("SAMEN_OIDC_ISSUER", self.issuer.clone()),
             ("SAMEN_OIDC_JWKS", self.path("issuer.jwks.json")),
             ("SAMEN_DATABASE_URL", self.database.clone().unwrap_or_default()),
             ("SAMEN_NATS_URL", self.nats.as_ref().map(Nats::url).unwrap_or_default()),

@@ -1,6 +1,7 @@
 //! The log's promises, on both databases, through its public API.
 
 mod append;
+mod backup;
 mod commands;
 mod crash;
 mod exchange;
@@ -9,3 +10,4 @@ mod relay;
 mod seal;
 mod shared;
 mod store;
+mod verify;

@@ -14,12 +14,14 @@
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use crate::db::Schema;
+use crate::db::{Schema, Tx};
 
 pub(crate) mod appender;
 mod batch;
 mod postgres;
 mod sqlite;
+
+pub(crate) use batch::{Head, Written};
 
 /// Commands that may wait for the appender; one more is told to come back.
 pub(crate) const QUEUE: usize = 4_096;
@@ -163,6 +165,19 @@ impl Appended {
 impl AppendError {
     pub(crate) fn stopped() -> Self {
         AppendError::Unavailable { reason: "the appender has stopped".to_owned() }
+    }
+}
+
+/// Writes rows and moves the head.
+pub(crate) async fn write(
+    schema: &Schema,
+    tx: &mut Tx,
+    head: &Head,
+    written: &Written,
+) -> sqlx::Result<()> {
+    match tx {
+        Tx::Postgres(tx) => postgres::write(schema, tx, head, written).await,
+        Tx::Sqlite(tx) => sqlite::write(schema, tx, head, written).await,
     }
 }
 

@@ -47,6 +47,8 @@ const LOOK_UPS: [(&str, &str); 6] = [
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
 ];
+/// A session that changes nothing, whatever is asked of it.
+const READ_ONLY: [(&str, &str); 1] = [("default_transaction_read_only", "on")];
 /// PostgreSQL connections per pool, unless configured otherwise.
 pub const POSTGRES_CONNECTIONS: u32 = 8;
 
@@ -176,6 +178,42 @@ impl Location {
         };
         schema.create(tables).await?;
         Ok(schema)
+    }
+
+    /// Opens a store that is there, to read it beside whoever uses it; `None`
+    /// where there is none. Nothing is made, changed or locked.
+    pub async fn open_to_read(&self, store: &str) -> sqlx::Result<Option<Schema>> {
+        let (db, name) = match self {
+            Location::Postgres { pool, prefix } => {
+                let name = format!("{prefix}_{store}");
+                let sql = "SELECT EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)";
+                if !sqlx::query_scalar(sql).bind(&name).fetch_one(pool).await? {
+                    return Ok(None);
+                }
+                let options = pool.connect_options().as_ref().clone().options(READ_ONLY);
+                let pool = postgres_pool().max_connections(1).connect_lazy_with(options);
+                (Db::Postgres(pool), name)
+            }
+            Location::Folder(folder) => {
+                let file = folder.join(format!("{store}.db"));
+                if !tokio::fs::try_exists(&file).await? {
+                    return Ok(None);
+                }
+                // The journal's mode is the file's, and left as it is.
+                let options = SqliteConnectOptions::new()
+                    .filename(file)
+                    .read_only(true)
+                    .busy_timeout(BUSY_TIMEOUT);
+                let pool = SqlitePoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(ACQUIRE_TIMEOUT)
+                    .test_before_acquire(false)
+                    .connect_with(options)
+                    .await?;
+                (Db::Sqlite(pool), "main".to_owned())
+            }
+        };
+        Ok(Some(Schema { db, name: name.into(), durability: Durability::Full }))
     }
 
     /// A store that exists. Makes nothing.

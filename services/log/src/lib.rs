@@ -9,6 +9,11 @@
 //! - [`mask`]: what leaves the house;
 //! - [`command`]: aggregates, and the loop around their deciders;
 //! - [`seal`]: personal content and its keys;
+//! - [`verify`] and [`checkpoint`]: whether a log is whole, and whether its
+//!   history is the one that was signed for;
+//! - [`note`]: text that the deployment signs, and anybody can check;
+//! - [`backup`]: a log in files, and back from them;
+//! - [`destroyed`]: the list of destroyed keys that no backup revives;
 //! - [`store`] and [`projector`]: projection stores, and how they follow;
 //! - [`react`]: how reactors follow;
 //! - [`lease`]: what one process does at a time;
@@ -23,14 +28,18 @@
 
 pub mod append;
 pub mod backoff;
+pub mod backup;
+pub mod checkpoint;
 pub mod command;
 pub mod db;
+pub mod destroyed;
 pub mod exchange;
 pub mod follow;
 pub mod jetstream;
 pub mod lease;
 pub mod log;
 pub mod mask;
+pub mod note;
 pub mod projector;
 pub mod react;
 pub mod record;
@@ -43,10 +52,14 @@ pub mod streamed;
 pub mod supervise;
 mod tail;
 pub mod tasks;
+pub mod verify;
 
 pub use append::{Append, AppendError, Appended, CommandId, Expected, NewEvent};
+pub use backup::{Backup, BackupError, back_up};
+pub use checkpoint::Checkpoint;
 pub use command::{Aggregate, Aggregates, Command, CommandError, Event, Outcome};
 pub use db::{Db, Location, Schema};
+pub use destroyed::DestroyedKeys;
 pub use follow::{Cursor, Follow, FollowError, Item};
 pub use lease::Leases;
 pub use log::Log;

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::append::{self, Append, AppendError, Appended, Job, QUEUE, appender};
+use crate::backup::{BackupError, RESTORING};
 use crate::db::{Db, Durability, Location, Schema};
 use crate::follow::{Cursor, Follow, FollowError, Item, PAGE};
 use crate::on_db;
@@ -62,7 +63,7 @@ impl Log {
         id: &str,
         shutdown: CancellationToken,
     ) -> sqlx::Result<Self> {
-        let schema = location.open("log", include_str!("schema.sql"), Durability::Full).await?;
+        let schema = Self::tables(location).await?;
         let insert = "INSERT INTO {s}.head (one, log, epoch, position, hash, recorded_at)
              VALUES (1, $1, 1, 0, $2, 0) ON CONFLICT (one) DO NOTHING";
         let select = "SELECT log, epoch, position FROM {s}.head";
@@ -77,6 +78,10 @@ impl Log {
                 format!("the database holds the log {found}, not {id}").into(),
             ));
         }
+        if epoch == RESTORING {
+            let error = BackupError::HalfRestored(found);
+            return Err(sqlx::Error::Configuration(error.into()));
+        }
         let tail = Arc::new(Tail::new(head as u64));
         let (appender, jobs) = mpsc::channel(QUEUE);
         let log = Log {
@@ -90,7 +95,7 @@ impl Log {
         };
         // The appender ends when the last handle is dropped, not before: that
         // is no failure.
-        let appending = appender::run(id.to_owned(), schema.clone(), tail.clone(), jobs);
+        let appending = appender::run(id.to_owned(), epoch, schema.clone(), tail.clone(), jobs);
         let until = shutdown.clone();
         supervise("appender", shutdown.clone(), async move {
             appending.await;
@@ -98,6 +103,11 @@ impl Log {
         });
         tokio::spawn(watch_head(schema, tail, shutdown));
         Ok(log)
+    }
+
+    /// A log's tables, made where they are new: no log as yet.
+    pub async fn tables(location: &Location) -> sqlx::Result<Schema> {
+        location.open("log", include_str!("schema.sql"), Durability::Full).await
     }
 
     /// The log's id.

@@ -104,6 +104,11 @@ impl MasterKey {
         to.write_all(text.as_bytes()).and_then(|()| to.sync_all()).map_err(file)
     }
 
+    /// The same key, as one that somebody keeps safe from now on.
+    pub fn kept(self) -> Self {
+        MasterKey { trial: false, ..self }
+    }
+
     /// Whether the key was made without anybody asking for it.
     pub fn is_trial(&self) -> bool {
         self.trial

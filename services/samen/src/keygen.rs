@@ -22,6 +22,10 @@ enum What {
     Master {
         /// The file to write; never overwritten
         file: PathBuf,
+        /// Take over the key that `samen up` made for a trial: keep it from now
+        /// on, and what it sealed can be read by `samen serve`
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
     },
     /// An issuer of tokens, where there is no identity provider
     Issuer {
@@ -37,8 +41,12 @@ enum What {
 impl Keygen {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.what {
-            What::Master { file } => {
-                MasterKey::generate(false).save(&file)?;
+            What::Master { file, from } => {
+                let key = match from {
+                    None => MasterKey::generate(false),
+                    Some(trial) => MasterKey::load(&trial)?.kept(),
+                };
+                key.save(&file)?;
                 println!("{}", file.display());
             }
             What::Issuer { name, file } => {

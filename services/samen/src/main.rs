@@ -5,6 +5,9 @@
 //! - [`data`]: the all-in-one's data directory and its trial keys;
 //! - [`import`]: the past, from a file;
 //! - [`token`], [`keygen`], [`pki`]: what operators hand out;
+//! - [`verify`] and [`checkpoint`]: whether the logs are whole, and signing for
+//!   where they stand; [`logs`]: how they are found;
+//! - [`backup`] and [`restore`]: the logs in files, and back from them;
 //! - [`health`]: whether a server answers;
 //! - [`operate`]: what its tasks do, and its projection stores;
 //! - [`bench`]: how fast this machine is;
@@ -14,18 +17,23 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+mod backup;
 mod bench;
+mod checkpoint;
 mod data;
 mod health;
 mod import;
 mod keygen;
+mod logs;
 mod operate;
 mod pki;
+mod restore;
 mod serve;
 mod services;
 mod token;
 mod up;
 mod usage;
+mod verify;
 
 /// Samen: participation, service requests and regional collaboration for a
 /// municipality.
@@ -46,12 +54,18 @@ enum Command {
     Serve(serve::Serve),
     /// Bring in the past from a file
     Import(import::Import),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
     /// Make a token for a person or a machine
     Token(token::Token),
     /// Make a master key, or an issuer of tokens
     Keygen(keygen::Keygen),
     /// Make trial certificates: a root, servers, partners
     Pki(pki::Pki),
+    /// Check that the logs are whole
+    Verify(verify::Verify),
+    /// Sign for where the logs stand
+    Checkpoint(checkpoint::MakeCheckpoint),
     /// Show what the services' background tasks do
     Status(operate::Status),
     /// See the projection stores, or build one anew
@@ -78,9 +92,13 @@ async fn main() -> ExitCode {
         Command::Up(command) => command.run().await,
         Command::Serve(command) => command.run().await,
         Command::Import(command) => command.run().await,
+        Command::Backup(command) => command.run().await,
+        Command::Restore(command) => command.run().await,
         Command::Token(command) => command.run(),
         Command::Keygen(command) => command.run(),
         Command::Pki(command) => command.run(),
+        Command::Verify(command) => command.run().await,
+        Command::Checkpoint(command) => command.run().await,
         Command::Status(command) => command.run().await,
         Command::Projections(command) => command.run().await,
         Command::Health(command) => command.run().await,

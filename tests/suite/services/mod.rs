@@ -2,6 +2,7 @@
 //!
 //! Each test is written once, for a set-up that it is given.
 
+mod backup;
 mod dashboard;
 mod feed;
 mod import;
@@ -11,6 +12,7 @@ mod reconcilers;
 mod requests;
 mod shared;
 mod traces;
+mod verify;
 
 /// Makes a test for each set-up of an async function that takes one.
 macro_rules! in_both_setups {

@@ -39,7 +39,7 @@ fn publish(id: &str, expected_version: u64) -> PublishProcessRequest {
     PublishProcessRequest { request_id: new_id(), id: id.to_owned(), expected_version }
 }
 
-fn contribute(process: &str, text: &str) -> SubmitContributionRequest {
+pub fn contribute(process: &str, text: &str) -> SubmitContributionRequest {
     SubmitContributionRequest {
         request_id: new_id(),
         process_id: process.to_owned(),
@@ -51,7 +51,7 @@ fn contribute(process: &str, text: &str) -> SubmitContributionRequest {
 }
 
 /// A process that asks people, published; gives its id.
-async fn published(lead: &mut ParticipationServiceClient<Authorised>) -> String {
+pub async fn published(lead: &mut ParticipationServiceClient<Authorised>) -> String {
     let started = lead.start_process(start("Het plein", Level::Consult)).await.expect("started");
     let id = started.into_inner().id;
     lead.publish_process(publish(&id, 1)).await.expect("published");

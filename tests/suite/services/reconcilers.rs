@@ -87,7 +87,7 @@ async fn tasks_show_how_far_they_are(setup: Setup) {
     })
     .await;
 
-    let output = deployment.operator(&["status"]).await;
+    let output = deployment.operate(&["status"]).await;
     for told in ["gm0384.requests: epoch 1, position 20", "projector", "lag 0", "assigner"] {
         assert!(output.contains(told), "{told} is not in\n{output}");
     }
@@ -107,7 +107,7 @@ async fn a_store_is_built_anew_while_the_old_one_answers(setup: Setup) {
     let before = serving(&projections(&mut operations).await).name.clone();
     let rows = everything(&deployment).await;
 
-    let output = deployment.operator(&["projections", "rebuild", "requests"]).await;
+    let output = deployment.operate(&["projections", "rebuild", "requests"]).await;
     let after = serving(&projections(&mut operations).await).name.clone();
     assert_ne!(before, after, "{output}");
     assert!(output.contains(&format!("{after} serves")), "{output}");
@@ -130,7 +130,7 @@ async fn a_store_is_built_anew_while_the_old_one_answers(setup: Setup) {
     let mut handler = deployment.requests("h", &["handler"]).await;
     assert_eq!(count(&mut handler).await, filed);
 
-    let output = deployment.operator(&["projections", "list"]).await;
+    let output = deployment.operate(&["projections", "list"]).await;
     assert!(output.contains(&format!("{third} ")), "{output}");
     assert!(output.contains("serving"), "{output}");
     // Those before it go when nobody can be reading them any more.
@@ -179,7 +179,7 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
     assert_eq!(error.r#type, "samen.requests.v1.StatusChanged");
     // Up to it, and no further.
     assert_eq!(stopped.progress[0].position, 5);
-    let (status, output) = deployment.try_operator(&["status"]).await;
+    let (status, output) = deployment.try_operate(&["status"]).await;
     assert!(!status.success(), "{output}");
     assert!(output.contains("gm0384.requests 6 (samen.requests.v1.StatusChanged)"), "{output}");
 

@@ -23,12 +23,18 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The appender task: ends when the last sender is dropped.
 /// It commits on a connection of its own, and notifies on another.
-pub(crate) async fn run(log: String, schema: Schema, tail: Arc<Tail>, jobs: mpsc::Receiver<Job>) {
+pub(crate) async fn run(
+    log: String,
+    epoch: i64,
+    schema: Schema,
+    tail: Arc<Tail>,
+    jobs: mpsc::Receiver<Job>,
+) {
     let grew = watch::Sender::new(0);
     if let Db::Postgres(pool) = &schema.db {
         tokio::spawn(notify(pool.clone(), channel(&schema), grew.subscribe()));
     }
-    let mut appender = Appender { schema: schema.dedicated(), believed: None };
+    let mut appender = Appender { schema: schema.dedicated(), epoch, believed: None };
     let mut jobs = jobs;
     while let Some(first) = jobs.recv().await {
         let mut bytes = size(&first.append);
@@ -72,6 +78,8 @@ fn size(append: &Append) -> usize {
 /// Commits batches, one after another.
 struct Appender {
     schema: Schema,
+    /// In which this process opened the log.
+    epoch: i64,
     /// Where the log stands if nobody else has appended since we did.
     believed: Option<Believed>,
 }
@@ -91,13 +99,14 @@ impl Appender {
             Tx::Postgres(tx) => postgres::look_up(&self.schema, tx, &asked).await?,
             Tx::Sqlite(tx) => sqlite::look_up(&self.schema, tx, &asked).await?,
         };
+        if head.epoch != self.epoch {
+            let reason = "the log was restored from a backup: this process must start again";
+            return Err(sqlx::Error::Protocol(reason.to_owned()));
+        }
         let (now, at) = (known.now, Instant::now());
         let (results, head, written) = accept_all(batch, head, known);
         if !written.records.is_empty() {
-            match &mut tx {
-                Tx::Postgres(tx) => postgres::write(&self.schema, tx, &head, &written).await?,
-                Tx::Sqlite(tx) => sqlite::write(&self.schema, tx, &head, &written).await?,
-            }
+            super::write(&self.schema, &mut tx, &head, &written).await?;
             tx.commit().await?;
         }
         self.believed = Some(Believed { head, now, at });

@@ -23,7 +23,7 @@ pub(super) struct Believed {
 
 /// Where the log stands, under its lock.
 #[derive(Clone)]
-pub(super) struct Head {
+pub(crate) struct Head {
     pub log: String,
     pub epoch: i64,
     pub position: i64,
@@ -43,7 +43,7 @@ pub(super) struct Known {
 
 /// What the batch writes.
 #[derive(Default)]
-pub(super) struct Written {
+pub(crate) struct Written {
     pub records: Vec<Record>,
     pub salts: Vec<[u8; SALT_BYTES]>,
     pub commands: Vec<(CommandId, Appended)>,
