@@ -7,5 +7,5 @@ mod exchange;
 mod follow;
 mod relay;
 mod seal;
-mod shared;
+pub mod shared;
 mod store;
