@@ -8,6 +8,6 @@ mod exchange;
 mod follow;
 mod relay;
 mod seal;
-mod shared;
+pub mod shared;
 mod store;
 mod verify;
