@@ -3,9 +3,14 @@
 mod append;
 mod commands;
 mod crash;
+mod cut;
 mod exchange;
 mod follow;
+mod lock;
+mod overload;
+mod pool;
 mod relay;
+mod replicas;
 mod seal;
-mod shared;
+pub(crate) mod shared;
 mod store;
