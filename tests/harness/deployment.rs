@@ -510,7 +510,7 @@ impl Deployment {
     }
 
     fn authorised(&self, port: u16, token: String) -> Authorised {
-        InterceptedService::new(channel(port), Bearer(token))
+        authorised(channel(port), token)
     }
 
     async fn command(&self, arguments: &[&str]) -> String {
@@ -572,6 +572,11 @@ impl Deployment {
             ("SAMEN_INSECURE_COOKIES", "true".to_owned()),
         ]
     }
+}
+
+/// A channel that brings this token.
+pub fn authorised(channel: Channel, token: String) -> Authorised {
+    InterceptedService::new(channel, Bearer(token))
 }
 
 fn channel(port: u16) -> Channel {

@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, postgres::Pg
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+use crate::disk::Disk;
 use crate::process::{self, Process};
 use crate::scratch::{self, free_port};
 use crate::servers::{existing, packages};
@@ -25,9 +26,10 @@ const MAX_CONNECTIONS: u32 = 200;
 
 /// A server with data of its own; gone when dropped.
 pub struct Postgres {
-    folder: TempDir,
-    port: u16,
     process: Process,
+    port: u16,
+    disk: Option<Disk>,
+    folder: TempDir,
 }
 
 /// A new database on the server that all tests of this process share.
@@ -39,19 +41,33 @@ pub async fn database() -> String {
 impl Postgres {
     /// Makes and starts a server.
     pub async fn start() -> Self {
+        Self::start_in(scratch::folder("postgres-"), None).await
+    }
+
+    /// Makes and starts a server whose disk has so many megabytes.
+    pub async fn start_on_disk(megabytes: u32) -> Self {
         let folder = scratch::folder("postgres-");
+        let disk = Disk::mount(folder.path(), megabytes, other_user());
+        Self::start_in(folder, Some(disk)).await
+    }
+
+    async fn start_in(folder: TempDir, disk: Option<Disk>) -> Self {
         if let Some((user, group)) = other_user() {
             chown(folder.path(), Some(user), Some(group)).expect("root may give a folder away");
         }
         let mut initdb = command("initdb", folder.path());
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale"]);
         initdb.args(["--no-sync", "--pgdata=data"]);
+        if disk.is_some() {
+            // Small pieces, as the disk is.
+            initdb.args(["--wal-segsize=1", "--set=min_wal_size=2MB", "--set=max_wal_size=4MB"]);
+        }
         let (status, output) = process::run(initdb, START).await;
         assert!(status.success(), "initdb failed:\n{output}");
 
         let port = free_port();
         let process = serve(folder.path(), port);
-        let mut server = Postgres { folder, port, process };
+        let mut server = Postgres { process, port, disk, folder };
         server.ready().await;
         server
     }
@@ -59,6 +75,21 @@ impl Postgres {
     /// Kills it, as a power failure would.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.process.status().is_none()
+    }
+
+    /// Everything it has said since it was started last.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// The disk of a server that has its own.
+    pub fn disk(&self) -> &Disk {
+        self.disk.as_ref().expect("it was started on one")
     }
 
     /// Starts it again on the same port and data.

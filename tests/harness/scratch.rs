@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use tempfile::TempDir;
 
+use crate::disk::unmount_under;
+
 /// The file by which a later run sees that a folder is still in use.
 const LOCK: &str = "lock";
 
@@ -68,6 +70,7 @@ fn sweep(base: &Path) {
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
         let unused = File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
         if unused {
+            unmount_under(&entry.path());
             // Another run may be sweeping too.
             let _ = fs::remove_dir_all(entry.path());
         }

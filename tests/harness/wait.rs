@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+/// For what a busy machine does late.
+pub const SOON: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 const PAUSE: Duration = Duration::from_millis(10);
 

@@ -5,14 +5,13 @@
 //! appender commits at once; a batch forms while the one before it is being
 //! synced, never by waiting. A command that conflicts is refused alone. A
 //! reply is sent only after the commit is durable.
-
 //!
 //! - [`appender`]: the one task of a process that commits;
 //! - [`batch`]: how a batch's commands are checked, and what it writes;
 //! - [`postgres`] and [`sqlite`]: a batch's statements.
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::db::{Schema, Tx};
 
@@ -25,10 +24,20 @@ pub(crate) use batch::{Head, Written};
 
 /// Commands that may wait for the appender; one more is told to come back.
 pub(crate) const QUEUE: usize = 4_096;
+/// Bytes of commands that may wait, or be written at this moment: what a queue
+/// of large ones may take in memory.
+pub(crate) const QUEUE_BYTES: usize = 64 << 20;
 /// The largest event: well under what NATS and gRPC carry by default.
 pub const MAX_EVENT_BYTES: usize = 256 << 10;
 /// Events of one command.
 pub const MAX_EVENTS: usize = 1_000;
+/// Bytes of one command: twice what a gRPC message carries by default.
+pub const MAX_COMMAND_BYTES: usize = 8 << 20;
+/// Bytes of a name (of a stream, a type, an actor, a command, a key): well
+/// under the 2,704 that an index of PostgreSQL takes.
+pub const MAX_NAME_BYTES: usize = 1_024;
+/// Letters of a name that an error shows.
+const MAX_SHOWN: usize = 80;
 
 /// What one command wants written, and on which conditions.
 #[derive(Clone, Debug, Default)]
@@ -115,8 +124,18 @@ pub enum AppendError {
     Empty,
     #[error("{events} events in one command are over the limit of {MAX_EVENTS}")]
     TooMany { events: usize },
+    #[error("a command of {bytes} bytes is over the limit of {MAX_COMMAND_BYTES}")]
+    TooMuch { bytes: usize },
+    #[error("a name must have 1 to {MAX_NAME_BYTES} bytes, none of them zero: {name:?}")]
+    Name { name: String },
     #[error("too many commands are waiting")]
     Overloaded,
+    /// Nothing was written, and nothing will be until there is space.
+    #[error("the disk of the log is full")]
+    Full,
+    /// The database does not take what was to be written, whenever it is asked.
+    #[error("the database refuses it: {reason}")]
+    Refused { reason: String },
     /// Whether it was written is not known: ask again with the same id.
     #[error("the log cannot be written: {reason}")]
     Unavailable { reason: String },
@@ -125,13 +144,20 @@ pub enum AppendError {
 /// A command on its way to the appender.
 pub(crate) struct Job {
     pub append: Append,
-    pub reply: oneshot::Sender<Result<Appended, AppendError>>,
+    pub reply: Reply,
+}
+
+/// Who waits for what became of a command.
+pub(crate) struct Reply {
+    pub to: oneshot::Sender<Result<Appended, AppendError>>,
+    /// The command's part of [`QUEUE_BYTES`], until it is answered.
+    pub _room: OwnedSemaphorePermit,
 }
 
 // === impl Append ===
 
 impl Append {
-    /// The limits that hold whatever the log's state is.
+    /// Checks the limits that hold whatever the log's state is.
     pub(crate) fn check(&self) -> Result<(), AppendError> {
         if self.events.is_empty() {
             return Err(AppendError::Empty);
@@ -139,11 +165,48 @@ impl Append {
         if self.events.len() > MAX_EVENTS {
             return Err(AppendError::TooMany { events: self.events.len() });
         }
+        if let Some(name) = self.names().find(|name| !is_name(name)) {
+            return Err(AppendError::Name { name: name.chars().take(MAX_SHOWN).collect() });
+        }
         match self.events.iter().map(|e| e.data.len()).max() {
-            Some(bytes) if bytes > MAX_EVENT_BYTES => Err(AppendError::TooLarge { bytes }),
+            Some(bytes) if bytes > MAX_EVENT_BYTES => return Err(AppendError::TooLarge { bytes }),
+            _ => {}
+        }
+        match self.bytes() {
+            bytes if bytes > MAX_COMMAND_BYTES => Err(AppendError::TooMuch { bytes }),
             _ => Ok(()),
         }
     }
+
+    /// What it takes in memory, nearly.
+    pub(crate) fn bytes(&self) -> usize {
+        let data: usize = self.events.iter().map(|e| e.data.len()).sum();
+        let wrapped: usize = self.keys.iter().map(|k| k.wrapped.len()).sum();
+        size_of::<Job>()
+            + size_of_val(self.events.as_slice())
+            + size_of_val(self.expect.as_slice())
+            + size_of_val(self.keys.as_slice())
+            + self.names().map(str::len).sum::<usize>()
+            + data
+            + wrapped
+    }
+
+    /// All that the database keeps as a name, by which it is also found.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let of_events = self.events.iter().flat_map(|e| [&e.stream, &e.kind]);
+        let of_command = self.command.iter().flat_map(|c| [Some(&c.id), c.key_id.as_ref()]);
+        of_events
+            .chain([&self.actor])
+            .chain(of_command.flatten())
+            .chain(self.expect.iter().map(|e| &e.stream))
+            .chain(self.keys.iter().map(|k| &k.id))
+            .map(String::as_str)
+    }
+}
+
+/// PostgreSQL's text cannot hold a zero.
+fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME_BYTES).contains(&name.len()) && !name.contains('\0')
 }
 
 // === impl Appended ===

@@ -9,14 +9,19 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction,
+    AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, Postgres, Sqlite, SqlitePool,
+    Transaction,
 };
 
 /// How long a caller waits for a free connection before it is told.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long PostgreSQL may take to say that a connection lives. One whose other
+/// side is gone without a word would keep its place in the pool for as long as
+/// TCP tries.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a PostgreSQL connection may have been idle before it is asked
 /// whether it still is one. Asking before each use would double the round
 /// trips; never asking would fail the first query after the server's restart.
@@ -28,12 +33,16 @@ const SQLITE_CONNECTIONS: u32 = 4;
 /// How a PostgreSQL session behaves when the other side falls silent. A host
 /// that dies while it holds the log's lock must not stop the others for the
 /// hours that TCP would wait.
-const SESSION: [(&str, &str); 5] = [
-    ("idle_in_transaction_session_timeout", "10s"),
-    ("lock_timeout", "5s"),
+const SESSION: [(&str, &str); 6] = [
+    // Less than others wait for a lock, so that they get it from one who holds
+    // it and does nothing, rather than fail.
+    ("idle_in_transaction_session_timeout", "5s"),
+    ("lock_timeout", "8s"),
     ("tcp_keepalives_idle", "5"),
     ("tcp_keepalives_interval", "2"),
     ("tcp_keepalives_count", "3"),
+    // Keepalives are not sent while something waits to be acknowledged.
+    ("tcp_user_timeout", "11s"),
 ];
 /// A session that only looks up by key, always with the same statements and
 /// arrays of any length: planning them anew each time costs more than running
@@ -167,12 +176,8 @@ impl Location {
                         Durability::Rebuilt => SqliteSynchronous::Normal,
                     })
                     .busy_timeout(BUSY_TIMEOUT);
-                let pool = SqlitePoolOptions::new()
-                    .max_connections(SQLITE_CONNECTIONS)
-                    .acquire_timeout(ACQUIRE_TIMEOUT)
-                    .test_before_acquire(false)
-                    .connect_with(options)
-                    .await?;
+                let pool =
+                    sqlite_pool().max_connections(SQLITE_CONNECTIONS).connect_with(options).await?;
                 Schema { db: Db::Sqlite(pool), name: "main".into(), durability }
             }
         };
@@ -338,10 +343,8 @@ impl Schema {
                     .connect_lazy_with(pool.connect_options().as_ref().clone().options(LOOK_UPS)),
             ),
             Db::Sqlite(pool) => Db::Sqlite(
-                SqlitePoolOptions::new()
+                sqlite_pool()
                     .max_connections(1)
-                    .acquire_timeout(ACQUIRE_TIMEOUT)
-                    .test_before_acquire(false)
                     .connect_lazy_with(pool.connect_options().as_ref().clone()),
             ),
         };
@@ -385,15 +388,88 @@ impl Schema {
     }
 }
 
+/// Whether a database could not write because its disk is full. Nothing of the
+/// statement is there, and it can be tried again when there is space.
+pub fn disk_is_full(error: &sqlx::Error) -> bool {
+    match code(error) {
+        Some(Code::Postgres(code)) => code == "53100",
+        // SQLITE_FULL, and SQLITE_IOERR_SHMSIZE: the file beside the WAL.
+        Some(Code::Sqlite(code)) => code & 0xff == 13 || code == 4874,
+        None => false,
+    }
+}
+
+/// Whether a database refused what was to be written for what it is: trying
+/// again would not help.
+pub(crate) fn is_refusal(error: &sqlx::Error) -> bool {
+    match code(error) {
+        // Data, integrity, limits of the program, and triggers.
+        Some(Code::Postgres(code)) => {
+            ["22", "23", "54", "P0"].iter().any(|class| code.starts_with(class))
+        }
+        // SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH.
+        Some(Code::Sqlite(code)) => matches!(code & 0xff, 18..=20),
+        None => false,
+    }
+}
+
+enum Code {
+    Postgres(String),
+    Sqlite(i32),
+}
+
+/// By which a database says why it did not do something.
+fn code(error: &sqlx::Error) -> Option<Code> {
+    let error = error.as_database_error()?;
+    let code = error.code()?.into_owned();
+    if error.try_downcast_ref::<PgDatabaseError>().is_some() {
+        Some(Code::Postgres(code))
+    } else {
+        code.parse().ok().map(Code::Sqlite)
+    }
+}
+
 fn postgres_pool() -> PgPoolOptions {
-    PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false).before_acquire(
-        |connection, meta| {
+    PgPoolOptions::new()
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
             Box::pin(async move {
                 if meta.idle_for > PING_AFTER {
-                    connection.ping().await?;
+                    ping(connection).await?;
                 }
                 Ok(true)
             })
-        },
-    )
+        })
+        // Whoever had it may have given up waiting for an answer that never
+        // comes. The pool asks too, without an end.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                ping(connection).await?;
+                Ok(true)
+            })
+        })
+}
+
+async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {
+    let silent = || sqlx::Error::Protocol("the database fell silent".to_owned());
+    tokio::time::timeout(PING_TIMEOUT, connection.ping()).await.map_err(|_| silent())?
+}
+
+fn sqlite_pool() -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        // SQLite itself ends a transaction when the disk is full. The rollback
+        // that follows then fails, and the driver goes on to believe in the
+        // transaction: such a connection could never begin another.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                if connection.is_in_transaction() {
+                    // Waits for the rollback, which is under way.
+                    connection.ping().await?;
+                }
+                Ok(!connection.is_in_transaction())
+            })
+        })
 }

@@ -6,10 +6,13 @@ use std::time::Duration;
 use futures::stream::BoxStream;
 use sqlx::Row;
 use sqlx::postgres::PgListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::append::{self, Append, AppendError, Appended, Job, QUEUE, appender};
+use crate::append::{
+    self, Append, AppendError, Appended, Job, QUEUE, QUEUE_BYTES, Reply, appender,
+};
 use crate::backup::{BackupError, RESTORING};
 use crate::db::{Db, Durability, Location, Schema};
 use crate::follow::{Cursor, Follow, FollowError, Item, PAGE};
@@ -21,6 +24,9 @@ use crate::tail::Tail;
 /// How often the head is read although nobody said that it moved: what a lost
 /// notification costs at most.
 const POLL: Duration = Duration::from_secs(1);
+/// How long that may take before the connection is taken for dead.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+const HEAD: &str = "SELECT position FROM {s}.head WHERE one = 1";
 
 /// A row of `record` as the contract has it. A macro, because the row's type
 /// differs by driver.
@@ -53,6 +59,8 @@ struct Inner {
     schema: Schema,
     tail: Arc<Tail>,
     appender: mpsc::Sender<Job>,
+    /// What is left of [`QUEUE_BYTES`].
+    room: Arc<Semaphore>,
 }
 
 impl Log {
@@ -91,6 +99,7 @@ impl Log {
                 schema: schema.clone(),
                 tail: tail.clone(),
                 appender,
+                room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             }),
         };
         // The appender ends when the last handle is dropped, not before: that
@@ -133,8 +142,12 @@ impl Log {
     /// Appends, and answers when it is durable.
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
         append.check()?;
-        let (reply, answer) = oneshot::channel();
-        self.inner.appender.try_send(Job { append, reply }).map_err(|error| match error {
+        // Far less than a semaphore can count.
+        let room = self.inner.room.clone().try_acquire_many_owned(append.bytes() as u32);
+        let room = room.map_err(|_| AppendError::Overloaded)?;
+        let (to, answer) = oneshot::channel();
+        let job = Job { append, reply: Reply { to, _room: room } };
+        self.inner.appender.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AppendError::Overloaded,
             mpsc::error::TrySendError::Closed(_) => AppendError::stopped(),
         })?;
@@ -265,47 +278,77 @@ impl Follow for Log {
 /// Learns what other processes append: by notification, and by looking.
 async fn watch_head(schema: Schema, tail: Arc<Tail>, shutdown: CancellationToken) {
     // An SQLite file belongs to one process: there is nobody else to hear.
-    let Db::Postgres(pool) = &schema.db else { return };
-    // Kept for good by the listener.
-    let Db::Postgres(own) = schema.dedicated().db else { return };
-    let channel = append::channel(&schema);
-    let mut listener = None;
-    loop {
-        if listener.is_none() {
-            listener = listen(&own, &channel).await;
-        }
-        let heard = async {
-            match &mut listener {
-                Some(listener) => listener.recv().await.ok(),
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            heard = heard => match heard {
-                // Our own appends are known. Others' are looked at: anybody who
-                // may use the database can notify.
-                Some(notice) if notice.payload().parse().is_ok_and(|p: u64| p <= tail.head()) => {
-                    continue;
+    if matches!(schema.db, Db::Sqlite(_)) {
+        return;
+    }
+    let watching = async {
+        loop {
+            // As long as nothing can be heard, others' connections look.
+            let listening = listen(&schema);
+            let looking = async {
+                loop {
+                    if let Err(error) = look(&schema, &tail).await {
+                        tracing::warn!(%error, "the log's head cannot be read");
+                    }
+                    tokio::time::sleep(POLL).await;
                 }
-                Some(_) => {}
-                None => listener = None,
-            },
-            () = tokio::time::sleep(POLL) => {}
+            };
+            let listening = tokio::select! {
+                listening = listening => listening,
+                () = looking => unreachable!("it looks for ever"),
+            };
+            let heard = match listening {
+                Ok(listener) => hear(listener, &schema, &tail).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = heard {
+                tracing::warn!(%error, "notifications are not heard; listening again");
+            }
+            tokio::time::sleep(POLL).await;
         }
-        let head = schema.sql("SELECT position FROM {s}.head WHERE one = 1");
-        match sqlx::query_scalar::<_, i64>(head).fetch_one(pool).await {
-            Ok(head) => tail.advance(head as u64),
-            Err(error) => {
-                tracing::warn!(%error, "the log's head cannot be read");
-                tokio::time::sleep(POLL).await;
+    };
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        () = watching => {}
+    }
+}
+
+/// Listens on a connection of its own.
+async fn listen(schema: &Schema) -> sqlx::Result<PgListener> {
+    let Db::Postgres(own) = schema.dedicated().db else { return Err(sqlx::Error::PoolClosed) };
+    let mut listener = PgListener::connect_with(&own).await?;
+    listener.eager_reconnect(false);
+    listener.listen(&append::channel(schema)).await?;
+    Ok(listener)
+}
+
+/// Hears others, and looks over the same connection: so that one whose other
+/// side is gone without a word is found. Ends when it fails.
+async fn hear(mut listener: PgListener, schema: &Schema, tail: &Tail) -> sqlx::Result<()> {
+    loop {
+        let head = sqlx::query_scalar(schema.sql(HEAD)).fetch_one(&mut listener);
+        let head: i64 = timeout(LOOK_TIMEOUT, head).await.map_err(|_| silent())??;
+        tail.advance(head as u64);
+        let look_again = Instant::now() + POLL;
+        // Others' are looked at: anybody who may use the database can notify.
+        while let Ok(notice) = timeout_at(look_again, listener.try_recv()).await {
+            let notice = notice?.ok_or_else(silent)?;
+            // Our own are known.
+            if !notice.payload().parse().is_ok_and(|p: u64| p <= tail.head()) {
+                break;
             }
         }
     }
 }
 
-async fn listen(pool: &sqlx::PgPool, channel: &str) -> Option<PgListener> {
-    let mut listener = PgListener::connect_with(pool).await.ok()?;
-    listener.listen(channel).await.ok()?;
-    Some(listener)
+async fn look(schema: &Schema, tail: &Tail) -> sqlx::Result<()> {
+    let Db::Postgres(pool) = &schema.db else { return Ok(()) };
+    let head = sqlx::query_scalar(schema.sql(HEAD)).fetch_one(pool);
+    let head: i64 = timeout(LOOK_TIMEOUT, head).await.map_err(|_| silent())??;
+    tail.advance(head as u64);
+    Ok(())
+}
+
+fn silent() -> sqlx::Error {
+    sqlx::Error::Protocol("the database fell silent".to_owned())
 }

@@ -3,7 +3,10 @@
 //! apart: causes are logged here and go no further.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
+use samen_log::db::disk_is_full;
+use samen_log::seal::SealError;
 use samen_log::store::WaitError;
 use samen_log::{AppendError, CommandError, FollowError};
 use tonic::{Code, Status};
@@ -13,7 +16,9 @@ use uuid::Uuid;
 /// The domain of every `ErrorInfo` reason.
 pub const DOMAIN: &str = "samen";
 /// How long a client should wait that comes when too many others do.
-const RETRY_AFTER: std::time::Duration = std::time::Duration::from_millis(500);
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// And one that comes while the disk is full: somebody has to make space.
+const RETRY_AFTER_FULL: Duration = Duration::from_secs(10);
 
 /// A status with a stable reason (`google.rpc.ErrorInfo`).
 pub fn status(code: Code, reason: &str, message: &str) -> Status {
@@ -58,6 +63,38 @@ pub fn unavailable(cause: impl std::fmt::Display) -> Status {
     status(Code::Unavailable, "STORAGE", "this cannot be done just now; try again")
 }
 
+/// The database failed. Where its disk is full that is told as such: for "the
+/// entire file system is out of space" the standard has RESOURCE_EXHAUSTED
+/// (google.rpc.Code), and trying again at once is of no use.
+pub fn storage(error: sqlx::Error) -> Status {
+    if !disk_is_full(&error) {
+        return unavailable(error);
+    }
+    tracing::error!(%error, "a call failed: the disk is full");
+    full()
+}
+
+/// Sealed content cannot be made or read.
+pub fn seal(error: SealError) -> Status {
+    match error {
+        SealError::Storage(error) => storage(error),
+        error => unavailable(error),
+    }
+}
+
+fn full() -> Status {
+    let message = "there is no space to keep this; try again later";
+    exhausted("STORAGE_FULL", message, RETRY_AFTER_FULL)
+}
+
+/// RESOURCE_EXHAUSTED, and when to come back.
+fn exhausted(reason: &str, message: &str, retry_after: Duration) -> Status {
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(retry_after));
+    details.set_error_info(reason, DOMAIN, []);
+    Status::with_error_details(Code::ResourceExhausted, message, details)
+}
+
 /// What became of a command that was not done.
 pub fn command<R: Into<Status>>(error: CommandError<R>) -> Status {
     match error {
@@ -72,12 +109,11 @@ pub fn command<R: Into<Status>>(error: CommandError<R>) -> Status {
             Status::with_error_details(Code::InvalidArgument, message, details)
         }
         CommandError::Append(AppendError::Overloaded) => {
-            let mut details = ErrorDetails::new();
-            details.set_retry_info(Some(RETRY_AFTER));
-            details.set_error_info("TOO_MANY_COMMANDS", DOMAIN, []);
             let message = "too many commands are waiting; try again";
-            Status::with_error_details(Code::ResourceExhausted, message, details)
+            exhausted("TOO_MANY_COMMANDS", message, RETRY_AFTER)
         }
+        // The log has told the operator.
+        CommandError::Append(AppendError::Full) => full(),
         CommandError::Append(AppendError::Conflict { stream, .. }) => {
             let message = format!("{stream} changed meanwhile: look at it and try again");
             status(Code::Aborted, "RELIED_ON_CHANGED", &message)
@@ -86,11 +122,18 @@ pub fn command<R: Into<Status>>(error: CommandError<R>) -> Status {
             precondition("TOO_LATE", "time", &error.to_string())
         }
         CommandError::Append(
-            error @ (AppendError::TooLarge { .. } | AppendError::TooMany { .. }),
+            error @ (AppendError::TooLarge { .. }
+            | AppendError::TooMany { .. }
+            | AppendError::TooMuch { .. }
+            | AppendError::Name { .. }),
         ) => status(Code::InvalidArgument, "TOO_LARGE", &error.to_string()),
+        CommandError::Append(error @ AppendError::Refused { .. }) => {
+            tracing::error!(%error, "a command failed, and would again");
+            status(Code::Internal, "REFUSED", "this cannot be kept; trying again is of no use")
+        }
         CommandError::Append(error) => unavailable(error),
-        CommandError::Storage(error) => unavailable(error),
-        CommandError::Seal(error) => unavailable(error),
+        CommandError::Storage(error) => storage(error),
+        CommandError::Seal(error) => seal(error),
         CommandError::Unreadable { position, kind } => {
             unavailable(format!("record {position} of type {kind} cannot be read"))
         }

@@ -4,28 +4,18 @@ use std::collections::HashMap;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use samen_log::{AppendError, Log, on_db};
-use samen_tests::{Place, Postgres, Process, eventually, on_both_databases};
-use sqlx::Row;
+use rand::RngExt;
+use samen_tests::{Place, Postgres, Process, eventually, on_both_databases, seeded};
 
-use super::shared::{LOG, SOON, command, read_all, verify, write};
+use super::shared::{LOG, SOON, command, commands, read_all, until_accepted, verify, write};
 
 on_both_databases!(a_process_that_is_killed_loses_nothing_that_it_accepted);
 
 const ROUNDS: usize = 5;
 
-/// The commands that a log knows, and where their first event is.
-async fn commands(log: &Log) -> HashMap<String, u64> {
-    let sql = log.schema().sql("SELECT id, first_position FROM {s}.command");
-    on_db!(&log.schema().db, pool => {
-        let rows = sqlx::query(sql).fetch_all(pool).await.expect("the commands");
-        rows.iter().map(|row| (row.get(0), row.get::<i64, _>(1) as u64)).collect()
-    })
-}
-
 async fn a_process_that_is_killed_loses_nothing_that_it_accepted(place: Place) {
+    let mut chance = seeded("a process that is killed");
     let mut accepted = HashMap::new();
     for round in 0..ROUNDS {
         let mut appender = Command::new(env!("CARGO_BIN_EXE_appender"));
@@ -33,7 +23,7 @@ async fn a_process_that_is_killed_loses_nothing_that_it_accepted(place: Place) {
         let mut appender = Process::start(appender);
         // Killed somewhere in the middle.
         let mut lines = Vec::new();
-        for _ in 0..rand::random_range(20..400) {
+        for _ in 0..chance.random_range(20..400) {
             lines.push(appender.line(SOON, |_| true).await);
         }
         appender.kill();
@@ -82,11 +72,7 @@ async fn a_log_goes_on_after_its_database_was_killed() {
                 for number in 0..COMMANDS {
                     let mut append = write(&format!("request/{task}"), number);
                     append.command = command(&format!("{task}-{number}"));
-                    // Whether it was written is not known: ask again.
-                    while let Err(error) = log.append(append.clone()).await {
-                        assert!(matches!(error, AppendError::Unavailable { .. }), "{error}");
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    }
+                    until_accepted(&log, append).await;
                     accepted.fetch_add(1, Ordering::Relaxed);
                 }
             })

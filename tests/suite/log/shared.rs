@@ -1,12 +1,14 @@
 //! What the tests of the log have in common.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use futures::future::join_all;
 use samen_log::{
-    Append, Appended, CommandId, Cursor, Follow, FollowError, Item, Log, NewEvent, Record, on_db,
+    Append, AppendError, Appended, CommandId, Cursor, Follow, FollowError, Item, Log, NewEvent,
+    Record, on_db,
 };
 use sha2::{Digest, Sha256};
 use sqlx::Row;
@@ -71,7 +73,7 @@ pub async fn verify(log: &Log) -> u64 {
          FROM {s}.record ORDER BY position",
     );
     let mut previous = vec![0; 32];
-    let mut versions = std::collections::HashMap::new();
+    let mut versions = HashMap::new();
     let mut position = 0;
     let mut recorded_at = 0;
     on_db!(&log.schema().db, pool => {
@@ -113,6 +115,32 @@ pub async fn verify(log: &Log) -> u64 {
         assert_eq!(head.get::<Vec<u8>, _>(1), previous, "the head's hash is the last record's");
     });
     position as u64
+}
+
+/// The commands that a log knows, and where their first event is.
+pub async fn commands(log: &Log) -> HashMap<String, u64> {
+    let sql = log.schema().sql("SELECT id, first_position FROM {s}.command");
+    on_db!(&log.schema().db, pool => {
+        let rows = sqlx::query(sql).fetch_all(pool).await.expect("the commands");
+        rows.iter().map(|row| (row.get(0), row.get::<i64, _>(1) as u64)).collect()
+    })
+}
+
+/// Appends as a client does that wants one result: again with the same id for
+/// as long as it is not known whether it was done.
+pub async fn until_accepted(log: &Log, append: Append) -> Appended {
+    let asking = async {
+        loop {
+            match log.append(append.clone()).await {
+                Ok(appended) => return appended,
+                Err(
+                    AppendError::Unavailable { .. } | AppendError::Overloaded | AppendError::Full,
+                ) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(SOON, asking).await.expect("it is accepted in the end")
 }
 
 /// Follows to a position as every follower does: in order, without a gap, and

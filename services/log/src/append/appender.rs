@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::batch::{Asked, Believed, Known, Results, accept_all};
-use super::{Append, AppendError, Job, channel, postgres, sqlite};
-use crate::db::{Db, Schema, Tx};
+use super::{Append, AppendError, Job, Reply, channel, postgres, sqlite};
+use crate::db::{Db, Schema, Tx, disk_is_full, is_refusal};
 use crate::record::Record;
 use crate::tail::Tail;
 
@@ -17,9 +17,11 @@ const MAX_BATCH: usize = 512;
 const MAX_BATCH_BYTES: usize = 4 << 20;
 /// How often other processes are told at most.
 const NOTIFY_EVERY: Duration = Duration::from_millis(5);
-/// How long a batch may take. Whether it was committed is then not known, and
-/// who asks again with the same id learns it.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a batch may take: longer than a lock is waited for. Whether it was
+/// committed is then not known, and who asks again with the same id learns it.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long telling other processes may take.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The appender task: ends when the last sender is dropped.
 /// It commits on a connection of its own, and notifies on another.
@@ -34,58 +36,99 @@ pub(crate) async fn run(
     if let Db::Postgres(pool) = &schema.db {
         tokio::spawn(notify(pool.clone(), channel(&schema), grew.subscribe()));
     }
-    let mut appender = Appender { schema: schema.dedicated(), epoch, believed: None };
+    let schema = schema.dedicated();
+    let mut appender = Appender { log, epoch, schema, tail, grew, believed: None };
     let mut jobs = jobs;
     while let Some(first) = jobs.recv().await {
-        let mut bytes = size(&first.append);
-        let mut batch = vec![first];
-        while batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES {
-            let Ok(next) = jobs.try_recv() else { break };
-            bytes += size(&next.append);
-            batch.push(next);
-        }
-        let (appends, replies): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|job| (job.append, job.reply)).unzip();
-        // A server that fell silent is told from one that is slow.
-        let committed = tokio::time::timeout(COMMIT_TIMEOUT, appender.commit(&appends)).await;
-        let silent = || sqlx::Error::Protocol("the database did not answer in time".to_owned());
-        match committed.unwrap_or_else(|_| Err(silent())) {
-            Ok((results, records)) => {
-                tail.push(&records);
-                if let Some(last) = records.last() {
-                    grew.send_replace(last.position);
+        let (appends, replies) = batch(first, &mut jobs);
+        // Who stopped waiting is not there to answer: what was written stays.
+        let mut replies = replies.into_iter();
+        let mut parts = vec![appends.as_slice()];
+        while let Some(part) = parts.pop() {
+            match appender.append(part).await {
+                // Only the one at fault is to be refused.
+                Err(AppendError::Refused { .. }) if part.len() > 1 => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
                 }
-                for (reply, result) in replies.into_iter().zip(results) {
-                    // Nobody may be waiting any more: what was written stays.
-                    let _ = reply.send(result);
+                Ok(results) => {
+                    for (result, reply) in results.into_iter().zip(replies.by_ref()) {
+                        let _ = reply.to.send(result);
+                    }
                 }
-            }
-            Err(error) => {
-                tracing::error!(log, %error, "a batch could not be committed");
-                let error = AppendError::Unavailable { reason: error.to_string() };
-                for reply in replies {
-                    let _ = reply.send(Err(error.clone()));
+                Err(error) => {
+                    for reply in replies.by_ref().take(part.len()) {
+                        let _ = reply.to.send(Err(error.clone()));
+                    }
                 }
             }
         }
     }
 }
 
-fn size(append: &Append) -> usize {
-    append.events.iter().map(|e| e.data.len()).sum()
+/// What waits, up to the limits of one transaction.
+fn batch(first: Job, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Vec<Reply>) {
+    let (mut appends, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let mut next = Some(first);
+    while let Some(job) = next {
+        // Nobody was told anything, and nobody waits: it need not be done.
+        if !job.reply.to.is_closed() {
+            bytes += job.append.bytes();
+            appends.push(job.append);
+            replies.push(job.reply);
+        }
+        let room = appends.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES;
+        next = room.then(|| jobs.try_recv().ok()).flatten();
+    }
+    (appends, replies)
 }
 
 /// Commits batches, one after another.
 struct Appender {
+    log: String,
     schema: Schema,
     /// In which this process opened the log.
     epoch: i64,
+    tail: Arc<Tail>,
+    grew: watch::Sender<u64>,
     /// Where the log stands if nobody else has appended since we did.
     believed: Option<Believed>,
 }
 
 impl Appender {
-    /// Commits a batch, and says what became of each command.
+    /// Commits a batch, tells those who follow, and says what became of each
+    /// command; or why nothing is known to be written of any of them.
+    async fn append(&mut self, batch: &[Append]) -> Result<Results, AppendError> {
+        if batch.is_empty() {
+            return Ok(Results::new());
+        }
+        // A server that fell silent is told from one that is slow.
+        let committed = tokio::time::timeout(COMMIT_TIMEOUT, self.commit(batch)).await;
+        let silent = || sqlx::Error::Protocol("the database did not answer in time".to_owned());
+        let error = match committed.unwrap_or_else(|_| Err(silent())) {
+            Ok((results, records)) => {
+                self.tail.push(&records);
+                if let Some(last) = records.last() {
+                    self.grew.send_replace(last.position);
+                }
+                return Ok(results);
+            }
+            Err(error) => error,
+        };
+        let log = &self.log;
+        if disk_is_full(&error) {
+            tracing::error!(log, %error, "the disk is full: nothing is accepted until it has space");
+            return Err(AppendError::Full);
+        }
+        let commands = batch.len();
+        tracing::error!(log, %error, commands, "a batch could not be committed");
+        let reason = error.to_string();
+        Err(match is_refusal(&error) {
+            true => AppendError::Refused { reason },
+            false => AppendError::Unavailable { reason },
+        })
+    }
+
     async fn commit(&mut self, batch: &[Append]) -> sqlx::Result<(Results, Vec<Arc<Record>>)> {
         if let Some(done) = self.commit_as_believed(batch).await? {
             return Ok(done);
@@ -103,6 +146,9 @@ impl Appender {
             let reason = "the log was restored from a backup: this process must start again";
             return Err(sqlx::Error::Protocol(reason.to_owned()));
         }
+        // What is there may be more than we know of: a commit whose answer did
+        // not come.
+        self.tail.advance(head.position as u64);
         let (now, at) = (known.now, Instant::now());
         let (results, head, written) = accept_all(batch, head, known);
         if !written.records.is_empty() {
@@ -139,8 +185,9 @@ impl Appender {
                 self.believed = Some(Believed { head, now, at: Instant::now() });
                 Ok(Some((results, written.records.into_iter().map(Arc::new).collect())))
             }
-            // Refused by the server, so nothing of it is there.
-            Ok(None) | Err(sqlx::Error::Database(_)) => Ok(None),
+            Ok(None) => Ok(None),
+            // Nothing of it is there: the look will say which is at fault.
+            Err(error) if is_refusal(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -153,10 +200,13 @@ async fn notify(pool: sqlx::PgPool, channel: String, mut grew: watch::Receiver<u
     while grew.changed().await.is_ok() {
         let head = grew.borrow_and_update().to_string();
         let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(&channel).bind(head);
-        let notified = notify.execute(&pool).await;
-        tokio::time::sleep(NOTIFY_EVERY).await;
-        if let Err(error) = notified {
-            tracing::warn!(%error, "other processes were not notified; they look by themselves");
+        let error = match tokio::time::timeout(NOTIFY_TIMEOUT, notify.execute(&pool)).await {
+            Ok(notified) => notified.err().map(|error| error.to_string()),
+            Err(late) => Some(late.to_string()),
+        };
+        if let Some(error) = error {
+            tracing::warn!(error, "other processes were not notified; they look by themselves");
         }
+        tokio::time::sleep(NOTIFY_EVERY).await;
     }
 }

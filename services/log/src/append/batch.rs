@@ -92,8 +92,11 @@ fn accept(
             return Err(AppendError::Conflict { stream, expected: *version, actual });
         }
     }
-    if let Some(key) = append.keys.iter().find(|key| known.keys.contains(&key.id)) {
-        return Err(AppendError::KeyExists { id: key.id.clone() });
+    let mut own = HashSet::new();
+    for NewKey { id, .. } in &append.keys {
+        if known.keys.contains(id) || !own.insert(id) {
+            return Err(AppendError::KeyExists { id: id.clone() });
+        }
     }
 
     let first = head.position as u64 + 1;
@@ -153,6 +156,10 @@ impl Known {
                 return None;
             }
             for Expected { stream, version } in &append.expect {
+                // No stream has such a version, nor could it go on from there.
+                if i64::try_from(*version).is_err() || *version == i64::MAX as u64 {
+                    return None;
+                }
                 known.versions.entry(stream.clone()).or_insert(*version);
             }
             if append.events.iter().any(|event| !known.versions.contains_key(&event.stream)) {

@@ -89,8 +89,8 @@ pub(super) async fn write(
 }
 
 /// Writes a batch and moves the head, if the log still stands at `before`, the
-/// streams are at these versions, and neither commands nor keys exist. Gives
-/// the clock; `None` when it was otherwise, and then nothing is written.
+/// streams are at these versions, neither commands nor keys exist, and the time
+/// that the records bear is the database's, nearly. Gives the clock; `None` when it was otherwise, and then nothing is written.
 ///
 /// One statement is enough: its snapshot may be older than the head's lock,
 /// but whoever had appended in between would have moved the head.
@@ -106,6 +106,7 @@ pub(super) async fn write_if(
         "WITH moved AS (
              UPDATE {{s}}.head SET {MOVED}
              WHERE one = 1 AND epoch = $1 AND position = $21 AND hash = $22
+               AND {NOW} BETWEEN $20::bigint - {DRIFT} AND $20::bigint + {DRIFT}
                AND NOT EXISTS (SELECT 1 FROM {{s}}.command WHERE id = ANY($11::text[]))
                AND NOT EXISTS (SELECT 1 FROM {{s}}.sealing_key WHERE id = ANY($16::text[]))
                AND NOT EXISTS (
@@ -116,7 +117,7 @@ pub(super) async fn write_if(
                )
              RETURNING 1
          ), {}
-         SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM moved",
+         SELECT {NOW} FROM moved",
         INSERTS.trim_start().trim_start_matches("WITH"),
     );
     let sql = schema.sql(&sql.replace("{if}", "WHERE EXISTS (SELECT 1 FROM moved)"));
@@ -147,6 +148,11 @@ const INSERTS: &str = "
         INSERT INTO {s}.sealing_key (id, wrapped)
         SELECT * FROM unnest($16::text[], $17::bytea[]) {if}
     )";
+/// The database's clock.
+const NOW: &str = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+/// Microseconds by which a reckoned time may be beside it. It is more where a
+/// machine was put to sleep, or a clock was set.
+const DRIFT: i64 = 1_000_000;
 /// Where the head then stands.
 const MOVED: &str = "position = $18, hash = $19, recorded_at = $20";
 

@@ -59,7 +59,7 @@ pub async fn file(
         // What a resident says of themselves is under their own key; what an
         // employee enters about somebody, under one for this request.
         Some(reporter) if own => {
-            let key = service.keyring.of_person(&caller.id).await.map_err(reply::unavailable)?;
+            let key = service.keyring.of_person(&caller.id).await.map_err(reply::seal)?;
             let forgotten = || {
                 let text = "this person asked to be forgotten; leave out the reporter";
                 reply::precondition("FORGOTTEN", "reporter", text)

@@ -1,0 +1,179 @@
+//! A wire that breaks: at the very moment of the commit, or without a word.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use rand::RngExt;
+use samen_log::{Append, AppendError, Cursor, Expected, Follow, Item, Location, Log};
+use samen_tests::{Lost, Place, Proxy, eventually, seeded};
+use tokio_util::sync::CancellationToken;
+
+use futures::StreamExt;
+
+use super::shared::{LOG, SOON, command, commands, read_all, until_accepted, verify, write};
+
+/// A log over a wire that breaks, and the same log over one that does not.
+async fn over_a_wire() -> (Proxy, Log, Log) {
+    let place = Place::postgres().await;
+    let direct = place.log(LOG).await;
+    let proxy = Proxy::before(&place.name()).await;
+    let location = Location::postgres(proxy.url(), "test", 4).await.expect("the database");
+    let log = Log::open(&location, LOG, CancellationToken::new()).await.expect("the log");
+    (proxy, log, direct)
+}
+
+/// The two ways in which a batch is committed, and what is sent only then.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// One statement, on the belief that nobody else appended.
+    Believed,
+    /// A transaction that takes the lock and looks.
+    Locked,
+}
+
+impl Way {
+    /// A command that takes this way, where the log's last append was ours.
+    fn command(self, name: &str) -> Append {
+        let stream = format!("request/{name}");
+        let mut append = write(&stream, name);
+        append.command = command(name);
+        if let Way::Believed = self {
+            append.expect = vec![Expected { stream, version: 0 }];
+        }
+        append
+    }
+
+    fn commits_with(self, name: &str) -> Vec<u8> {
+        match self {
+            Way::Believed => name.as_bytes().to_vec(),
+            Way::Locked => b"COMMIT\0".to_vec(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_lost_at_the_commit_is_told_to_who_asks_again() {
+    let (proxy, log, direct) = over_a_wire().await;
+    let mut written = 0;
+    for way in [Way::Believed, Way::Locked] {
+        for lost in [Lost::Request, Lost::Answer] {
+            // The statements are prepared, and what is believed is true.
+            for warm in 0..2 {
+                let name = format!("warm-{warm}-{way:?}-{lost:?}");
+                log.append(Way::Believed.command(&name)).await.expect("the wire is whole");
+                written += 1;
+            }
+            let name = format!("cut-{way:?}-{lost:?}");
+            let append = way.command(&name);
+            let before = proxy.cuts();
+            proxy.cut_at(&way.commits_with(&name), lost);
+            let unknown = log.append(append.clone()).await;
+            assert!(matches!(unknown, Err(AppendError::Unavailable { .. })), "{unknown:?}");
+            assert_eq!(proxy.cuts(), before + 1, "{way:?} {lost:?}");
+            // One that the server did not hear of is rolled back there.
+            let there = commands(&direct).await.contains_key(&name);
+            assert_eq!(there, lost == Lost::Answer, "{way:?} {lost:?}");
+
+            let appended = until_accepted(&log, append).await;
+            written += 1;
+            assert_eq!(appended.replayed.is_some(), lost == Lost::Answer, "{way:?} {lost:?}");
+            assert_eq!(verify(&direct).await, written);
+            assert_eq!(commands(&direct).await.get(&name), Some(&appended.first));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wire_that_is_cut_again_and_again_loses_and_doubles_nothing() {
+    const TASKS: usize = 12;
+    const COMMANDS: usize = 60;
+    const CUTS: usize = 30;
+    let mut chance = seeded("a wire that is cut again and again");
+    let (proxy, log, direct) = over_a_wire().await;
+    let tasks = (0..TASKS).map(|task| {
+        let log = log.clone();
+        tokio::spawn(async move {
+            for number in 0..COMMANDS {
+                let way = [Way::Believed, Way::Locked][number % 2];
+                until_accepted(&log, way.command(&format!("{task}-{number}"))).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    while proxy.cuts() < CUTS && !tasks.iter().all(|task| task.is_finished()) {
+        let lost = [Lost::Request, Lost::Answer][chance.random_range(0..2)];
+        let bytes: &[u8] = [b"COMMIT\0", b"request/".as_slice()][chance.random_range(0..2)];
+        proxy.cut_at(bytes, lost);
+        tokio::time::sleep(Duration::from_millis(chance.random_range(1..40))).await;
+    }
+    for task in join_all(tasks).await {
+        task.expect("no panic");
+    }
+    assert!(proxy.cuts() >= CUTS / 2, "{} cuts are no trial", proxy.cuts());
+    assert_eq!(verify(&direct).await, (TASKS * COMMANDS) as u64);
+    assert_eq!(commands(&direct).await.len(), TASKS * COMMANDS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_fall_silent_are_replaced() {
+    let (proxy, log, direct) = over_a_wire().await;
+    log.append(Way::Believed.command("before")).await.expect("the wire is whole");
+    // All of the pool's connections are in use, and made.
+    join_all((0..16).map(|_| read_all(&log))).await;
+    let mut follower = log.follow(Cursor::START);
+    let mut followed = async |position| loop {
+        match follower.next().await.expect("it goes on").expect("it is readable") {
+            Item::Record(record) if record.position == position => return,
+            _ => {}
+        }
+    };
+    tokio::time::timeout(SOON, followed(1)).await.expect("it is followed");
+
+    proxy.lose_open();
+    // Somebody else appends, and nobody can notify this process.
+    direct.append(Way::Locked.command("other")).await.expect("another wire is whole");
+    let heard = tokio::time::timeout(Duration::from_secs(20), followed(2));
+    let append = until_accepted(&log, Way::Locked.command("after"));
+    // Calls that give up do not keep a place in the pool.
+    let reads = async {
+        for _ in 0..8 {
+            let read = log.read(0, 10);
+            let _ = tokio::time::timeout(Duration::from_millis(300), read).await;
+        }
+        eventually(Duration::from_secs(20), "the pool answers again", async || {
+            let reads = join_all((0..8).map(|_| log.read(0, 10)));
+            let reads = tokio::time::timeout(Duration::from_secs(2), reads).await.ok()?;
+            reads.into_iter().all(|read| read.is_ok()).then_some(())
+        })
+        .await;
+    };
+    let (heard, _, ()) = tokio::join!(heard, append, reads);
+    heard.expect("what others append is seen");
+    assert_eq!(verify(&direct).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_cannot_be_reached_for_a_while_is_waited_for() {
+    let (proxy, log, direct) = over_a_wire().await;
+    log.append(Way::Believed.command("before")).await.expect("the wire is whole");
+    proxy.freeze();
+    let appends: Vec<_> = (0..40)
+        .map(|number| {
+            let log = log.clone();
+            let way = [Way::Believed, Way::Locked][number % 2];
+            tokio::spawn(
+                async move { until_accepted(&log, way.command(&number.to_string())).await },
+            )
+        })
+        .collect();
+    // Longer than any of them is waited for.
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    assert!(appends.iter().all(|append| !append.is_finished()));
+    proxy.thaw();
+    for append in join_all(appends).await {
+        append.expect("no panic");
+    }
+    assert_eq!(verify(&direct).await, 41);
+    assert_eq!(commands(&direct).await.len(), 41);
+}
