@@ -12,6 +12,7 @@ use std::sync::Arc;
 use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, supervise};
 use samen_proto::participation::participation_service_server::ParticipationServiceServer;
 use samen_server::log_service::LogDoor;
+use samen_server::watch::Changes;
 use samen_server::{Deployment, calls};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -35,6 +36,7 @@ pub struct Participation {
     pub(crate) contributions: Aggregates<domain::contribution::Contribution>,
     pub(crate) log: Log,
     pub(crate) store: Store,
+    pub(crate) changes: Arc<Changes<api::watch::WatchedProcesses>>,
 }
 
 impl Participation {
@@ -54,6 +56,7 @@ impl Participation {
         Ok(Participation {
             processes: Aggregates::new(log.clone(), keyring.clone()),
             contributions: Aggregates::new(log.clone(), keyring.clone()),
+            changes: Changes::start(log.clone(), store.clone(), &deployment),
             deployment,
             keyring,
             log,

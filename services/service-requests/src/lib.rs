@@ -10,6 +10,7 @@ use std::sync::Arc;
 use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, supervise};
 use samen_proto::requests::request_service_server::RequestServiceServer;
 use samen_server::log_service::LogDoor;
+use samen_server::watch::Changes;
 use samen_server::{Deployment, calls};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -32,6 +33,7 @@ pub struct Requests {
     pub(crate) audits: Aggregates<domain::audit::Audit>,
     pub(crate) log: Log,
     pub(crate) store: Store,
+    pub(crate) changes: Arc<Changes<api::watch::WatchedRequests>>,
     pub(crate) statistics: api::statistics::Statistics,
 }
 
@@ -53,6 +55,7 @@ impl Requests {
             requests: Aggregates::new(log.clone(), keyring.clone()),
             audits: Aggregates::new(log.clone(), keyring.clone()),
             statistics: api::statistics::Statistics::start(store.clone(), &id, &deployment),
+            changes: Changes::start(log.clone(), store.clone(), &deployment),
             deployment,
             keyring,
             log,

@@ -16,6 +16,7 @@ use samen_server::area::Area;
 use samen_server::grpc::{self, Port, ServeError};
 use samen_server::identity::{Issuer, KeySource, Verifier};
 use samen_server::paging::Pages;
+use samen_server::streams::Streams;
 use tempfile::NamedTempFile;
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -33,6 +34,10 @@ const MUNICIPALITY: &str = "GM0384";
 /// Its issuer of tokens, and how long a token holds: longer than any measure.
 const ISSUER: &str = "samen-bench";
 const TOKEN_TTL: Duration = Duration::from_secs(3600);
+/// How long a stream may be silent, as it is by default; nothing else ends one
+/// meanwhile.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+const LONG: Duration = Duration::from_secs(3600);
 /// What people report, about as long as what they write.
 const DESCRIPTION: &str = "Naast de container bij het winkelcentrum ligt sinds gisteren een bankstel \
      met een paar vuilniszakken. De stoep is daardoor te smal voor een rolstoel.";
@@ -113,7 +118,8 @@ impl Service {
             verifier: Arc::new(Verifier::new(ISSUER, keys, &master, true).await?),
             pages: Pages::new(&master),
             master,
-            heartbeat: Duration::from_secs(15),
+            streams: Streams::new(HEARTBEAT, LONG, LONG),
+            keepalive: LONG,
             shutdown: shutdown.clone(),
         };
         let location = place.location(samen_requests::NAME).await?;
