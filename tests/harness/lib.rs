@@ -6,6 +6,7 @@
 //! - [`deployment`]: the whole suite, in both ways it can run;
 //! - [`browser`]: a real one;
 //! - [`web`]: calls as a browser makes them;
+//! - [`proxy`]: a connection that can be frozen;
 //! - [`place`]: where a log is kept: each contract test runs on both databases;
 //! - [`postgres`] and [`nats`]: servers on this machine;
 //! - [`scratch`]: folders and ports.
@@ -16,6 +17,7 @@ pub mod nats;
 pub mod place;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod samen;
 pub mod scratch;
 pub mod servers;
@@ -26,4 +28,5 @@ pub use nats::Nats;
 pub use place::Place;
 pub use postgres::Postgres;
 pub use process::{Process, Signal};
+pub use proxy::Proxy;
 pub use wait::eventually;

@@ -9,6 +9,7 @@ mod operations;
 mod participation;
 mod requests;
 mod shared;
+mod streams;
 mod traces;
 
 /// Makes a test for each set-up of an async function that takes one.
