@@ -46,7 +46,8 @@ pub struct Deployment {
     ports: Ports,
     area: String,
     issuer: String,
-    collector: Option<String>,
+    /// Variables beyond those that every suite here has.
+    variables: Vec<(String, String)>,
     database: Option<String>,
     nats: Option<Nats>,
     /// The one process, or participation, requests, regional and dashboard.
@@ -102,18 +103,24 @@ impl Deployment {
 
     /// Starts a suite with other neighbourhoods: a file, or `none`.
     pub async fn start_with_area(setup: Setup, area: &str) -> Self {
-        Self::start_with(setup, area, None).await
+        Self::start_as(setup, area, &[]).await
     }
 
     /// Starts a suite that sends traces to this collector.
     pub async fn start_traced(setup: Setup, collector: &str) -> Self {
-        Self::start_with(setup, "shipped", Some(collector)).await
+        Self::start_with(setup, &[(COLLECTOR, collector)]).await
     }
 
-    async fn start_with(setup: Setup, area: &str, collector: Option<&str>) -> Self {
+    /// Starts a suite with more environment variables, or other values.
+    pub async fn start_with(setup: Setup, variables: &[(&str, &str)]) -> Self {
+        Self::start_as(setup, "shipped", variables).await
+    }
+
+    async fn start_as(setup: Setup, area: &str, variables: &[(&str, &str)]) -> Self {
         let mut deployment = Self::of(setup, ISSUER);
         deployment.area = area.to_owned();
-        deployment.collector = collector.map(str::to_owned);
+        deployment.variables =
+            variables.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
         if setup == Setup::Separate {
             let master = deployment.master_key();
             deployment.command(&["keygen", "master", &master]).await;
@@ -154,7 +161,7 @@ impl Deployment {
             ports,
             area: "shipped".to_owned(),
             issuer: issuer.to_owned(),
-            collector: None,
+            variables: Vec::new(),
             database: None,
             nats: None,
             processes: Vec::new(),
@@ -295,6 +302,17 @@ impl Deployment {
         RequestServiceClient::new(self.authorised(self.ports.requests, token.to_owned()))
     }
 
+    /// On a channel of the caller's making.
+    pub async fn requests_on(
+        &self,
+        channel: Channel,
+        subject: &str,
+        roles: &[&str],
+    ) -> RequestServiceClient<Authorised> {
+        let token = Bearer(self.token(subject, roles).await);
+        RequestServiceClient::new(InterceptedService::new(channel, token))
+    }
+
     pub async fn participation(
         &self,
         subject: &str,
@@ -418,6 +436,11 @@ impl Deployment {
 
     /// The feed, as somebody with this certificate (or none) reaches it.
     pub fn feed(&self, partner: &Partner, with_certificate: bool) -> FeedServiceClient<Channel> {
+        FeedServiceClient::new(self.feed_endpoint(partner, with_certificate).connect_lazy())
+    }
+
+    /// The partner port, as somebody with this certificate (or none) reaches it.
+    pub fn feed_endpoint(&self, partner: &Partner, with_certificate: bool) -> Endpoint {
         let read = |path: &PathBuf| std::fs::read_to_string(path).expect("pki wrote it");
         let mut tls = ClientTlsConfig::new()
             .domain_name("localhost")
@@ -426,10 +449,9 @@ impl Deployment {
             let identity = Identity::from_pem(read(&partner.certificate), read(&partner.key));
             tls = tls.identity(identity);
         }
-        let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{}", self.ports.partners))
+        Endpoint::from_shared(format!("https://127.0.0.1:{}", self.ports.partners))
             .and_then(|endpoint| endpoint.tls_config(tls))
-            .expect("a valid endpoint");
-        FeedServiceClient::new(endpoint.connect_lazy())
+            .expect("a valid endpoint")
     }
 
     pub fn requests_url(&self) -> String {
@@ -450,6 +472,24 @@ impl Deployment {
 
     pub fn dashboard_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.dashboard)
+    }
+
+    /// The process that serves requests.
+    pub fn requests_process(&mut self) -> &mut Process {
+        let index = match self.setup {
+            Setup::AllInOne => 0,
+            Setup::Separate => 1,
+        };
+        &mut self.processes[index]
+    }
+
+    /// The process that serves partners.
+    pub fn regional_process(&mut self) -> &mut Process {
+        let index = match self.setup {
+            Setup::AllInOne => 0,
+            Setup::Separate => 2,
+        };
+        &mut self.processes[index]
     }
 
     /// A plain channel to service requests.
@@ -520,8 +560,8 @@ impl Deployment {
     }
 
     fn all_in_one(&self) -> Process {
-        let mut command = samen(["up", "--heartbeat", "1"]);
-        command.envs(self.collector.iter().map(|url| (COLLECTOR, url)));
+        let mut command = samen(["up"]);
+        command.env("SAMEN_HEARTBEAT", "1");
         command.env("SAMEN_DATA", self.path("data")).env("SAMEN_AREA", &self.area);
         for (variable, port) in [
             ("SAMEN_PARTICIPATION_LISTEN", self.ports.participation),
@@ -533,18 +573,17 @@ impl Deployment {
         ] {
             command.env(variable, format!("127.0.0.1:{port}"));
         }
+        command.envs(self.variables.iter().cloned());
         Process::start(command)
     }
 
     fn serve(&self, service: &str, port: u16, metrics: u16) -> Process {
         let mut command = samen(["serve", service]);
-        command.envs(self.collector.iter().map(|url| (COLLECTOR, url)));
-        for (variable, value) in self.environment(port) {
-            command.env(variable, value);
-        }
+        command.envs(self.environment(port));
         if metrics > 0 {
             command.env("SAMEN_METRICS_LISTEN", format!("127.0.0.1:{metrics}"));
         }
+        command.envs(self.variables.iter().cloned());
         Process::start(command)
     }
 

@@ -219,7 +219,7 @@ impl Log {
     }
 
     /// Whether the record that the cursor saw last stands in this log.
-    async fn knows(&self, cursor: &Cursor) -> Result<bool, FollowError> {
+    pub async fn knows(&self, cursor: &Cursor) -> Result<bool, FollowError> {
         if cursor.position == 0 {
             return Ok(true);
         }

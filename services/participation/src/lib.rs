@@ -8,9 +8,11 @@
 //! - [`api`]: the gRPC handlers.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use samen_log::{Aggregates, Location};
 use samen_proto::participation::participation_service_server::ParticipationServiceServer;
+use samen_server::watch::Changes;
 use samen_server::{Core, Deployment};
 use tonic::service::Routes;
 
@@ -33,6 +35,7 @@ pub struct Participation {
     core: Core,
     pub(crate) processes: Aggregates<domain::process::Process>,
     pub(crate) contributions: Aggregates<domain::contribution::Contribution>,
+    pub(crate) changes: Arc<Changes<api::watch::WatchedProcesses>>,
 }
 
 impl Participation {
@@ -42,10 +45,12 @@ impl Participation {
         let projection = projection::ParticipationProjection;
         let core = Core::open(deployment, location, NAME, projection).await?;
         core.project(&[]).await?;
-        let Core { log, keyring, .. } = &core;
+        let Core { log, keyring, store, deployment, .. } = &core;
+        let changes = Changes::start(log.clone(), store.clone(), deployment);
         Ok(Participation {
             processes: Aggregates::new(log.clone(), keyring.clone()),
             contributions: Aggregates::new(log.clone(), keyring.clone()),
+            changes,
             core,
         })
     }

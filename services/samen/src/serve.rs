@@ -27,7 +27,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::services;
+use crate::services::{self, Limits};
 use crate::usage::{Misconfigured, wrong};
 
 /// Run one service, on PostgreSQL and NATS JetStream.
@@ -119,10 +119,8 @@ struct Own {
     /// Origins whose web pages may call over gRPC-Web
     #[arg(long, env = "SAMEN_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
     origins: Vec<String>,
-    /// Seconds of silence on a stream before a heartbeat
-    #[arg(long, env = "SAMEN_HEARTBEAT", default_value = "15", value_name = "SECONDS",
-          value_parser = clap::value_parser!(u64).range(1..=300))]
-    heartbeat: u64,
+    #[command(flatten)]
+    limits: Limits,
     /// How log lines are written
     #[arg(long, env = "SAMEN_LOG_FORMAT", value_enum, default_value = "json")]
     log_format: telemetry::Format,
@@ -331,7 +329,8 @@ impl Own {
             verifier: Arc::new(verifier.map_err(wrong("SAMEN_OIDC_JWKS"))?),
             pages: Pages::new(&master),
             master,
-            heartbeat: Duration::from_secs(self.heartbeat),
+            streams: self.limits.streams(),
+            keepalive: self.limits.keepalive(),
             shutdown: services::shutdown_on_signal()?,
         };
         Ok((deployment, Port { tls, client_roots: None, origins: self.origins.clone() }))

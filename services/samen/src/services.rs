@@ -1,4 +1,4 @@
-//! What [`up`](crate::up) and [`serve`](crate::serve) share: ports and
+//! What [`up`](crate::up) and [`serve`](crate::serve) share: ports, limits and
 //! shutdown.
 
 use std::net::SocketAddr;
@@ -6,10 +6,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::Args;
 use http::Uri;
 use samen_dashboard::Dashboard;
 use samen_server::area::Area;
+use samen_server::connections::{Connection, Connections};
 use samen_server::grpc::drained;
+use samen_server::streams::Streams;
 use samen_server::{Core, Deployment, metrics};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +20,47 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use crate::usage::{Misconfigured, wrong};
+
+/// Connections of the dashboard at a time. Each page that is looked at has one.
+const DASHBOARD_CONNECTIONS: usize = 2_048;
+/// How long one may be silent: an event stream says every 15 seconds that it
+/// lives.
+const DASHBOARD_IDLE: Duration = Duration::from_secs(60);
+
+/// How streams and their connections are bounded.
+#[derive(Args)]
+pub struct Limits {
+    /// Seconds of silence on a stream before a heartbeat
+    #[arg(long, env = "SAMEN_HEARTBEAT", default_value = "15", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=300))]
+    heartbeat: u64,
+    /// Seconds, beyond a heartbeat, that a stream may go unread before it is
+    /// ended
+    #[arg(long, env = "SAMEN_STREAM_STALL", default_value = "60", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    stream_stall: u64,
+    /// Seconds that a stream lasts at most; then its reader resumes
+    #[arg(long, env = "SAMEN_STREAM_AGE", default_value = "3600", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=86400))]
+    stream_age: u64,
+    /// Seconds of silence before a peer is asked whether it lives; it has half
+    /// as long to answer
+    #[arg(long, env = "SAMEN_KEEPALIVE", default_value = "20", value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=300))]
+    keepalive: u64,
+}
+
+impl Limits {
+    pub fn streams(&self) -> Streams {
+        let [heartbeat, stall, age] =
+            [self.heartbeat, self.stream_stall, self.stream_age].map(Duration::from_secs);
+        Streams::new(heartbeat, stall, age)
+    }
+
+    pub fn keepalive(&self) -> Duration {
+        Duration::from_secs(self.keepalive)
+    }
+}
 
 /// Cancels at SIGINT (Ctrl-C) or SIGTERM.
 pub fn shutdown_on_signal() -> anyhow::Result<CancellationToken> {
@@ -76,6 +120,24 @@ pub async fn bind_dashboard(address: SocketAddr) -> anyhow::Result<(TcpListener,
     Ok((listener, address))
 }
 
+/// The dashboard's connections, as its server takes them.
+struct Doors(Connections);
+
+impl axum::serve::Listener for Doors {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        let connection = self.0.accept().await;
+        let peer = connection.peer();
+        (connection, peer)
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
 /// Serves the dashboard until shutdown, and then until it has drained.
 pub async fn serve_dashboard(
     listener: TcpListener,
@@ -83,6 +145,7 @@ pub async fn serve_dashboard(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let router = samen_dashboard::router(dashboard);
+    let listener = Doors(Connections::new(listener, DASHBOARD_CONNECTIONS, DASHBOARD_IDLE));
     let serving = axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.clone().cancelled_owned())
         .into_future();

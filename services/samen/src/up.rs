@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Parser;
 use samen_dashboard::Dashboard;
@@ -19,7 +18,7 @@ use samen_server::paging::Pages;
 use samen_server::telemetry;
 
 use crate::data::{Data, TRIAL_ISSUER};
-use crate::services;
+use crate::services::{self, Limits};
 
 /// Run the whole suite in one process, on SQLite and generated keys.
 #[derive(Parser)]
@@ -90,10 +89,8 @@ pub struct Up {
     /// Origins whose web pages may call over gRPC-Web
     #[arg(long, env = "SAMEN_ORIGINS", value_delimiter = ',', value_name = "ORIGIN")]
     origins: Vec<String>,
-    /// Seconds of silence on a stream before a heartbeat
-    #[arg(long, env = "SAMEN_HEARTBEAT", default_value = "15", value_name = "SECONDS",
-          value_parser = clap::value_parser!(u64).range(1..=300))]
-    heartbeat: u64,
+    #[command(flatten)]
+    limits: Limits,
     /// How log lines are written
     #[arg(long, env = "SAMEN_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: telemetry::Format,
@@ -122,7 +119,8 @@ impl Up {
             verifier: Arc::new(Verifier::new(TRIAL_ISSUER, keys, &master, true).await?),
             pages: Pages::new(&master),
             master,
-            heartbeat: Duration::from_secs(self.heartbeat),
+            streams: self.limits.streams(),
+            keepalive: self.limits.keepalive(),
             shutdown: services::shutdown_on_signal()?,
         };
 

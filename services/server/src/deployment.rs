@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::area::Area;
 use crate::identity::Verifier;
 use crate::paging::Pages;
+use crate::streams::Streams;
 
 /// One municipality's deployment. Cheap to clone.
 #[derive(Clone)]
@@ -25,8 +26,10 @@ pub struct Deployment {
     pub master: MasterKey,
     pub verifier: Arc<Verifier>,
     pub pages: Pages,
-    /// How long a stream may be silent.
-    pub heartbeat: Duration,
+    /// The limits of streams, and how many are open.
+    pub streams: Streams,
+    /// How often a silent connection is asked whether it lives.
+    pub keepalive: Duration,
     /// Cancelled once, when the process is asked to stop.
     pub shutdown: CancellationToken,
 }

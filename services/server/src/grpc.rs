@@ -9,13 +9,13 @@ use samen_proto::contract;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_web::GrpcWebLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::access::AccessLayer;
+use crate::connections::Connections;
 use crate::deployment::Deployment;
 
 /// How long a call that answers once may take; a client's own deadline may be
@@ -23,9 +23,10 @@ use crate::deployment::Deployment;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Calls and streams of one connection at a time.
 const MAX_STREAMS: u32 = 1_024;
-/// How often a silent connection is asked whether it lives, and how long it
-/// may take to say so.
-const KEEPALIVE: [Duration; 2] = [Duration::from_secs(20), Duration::from_secs(10)];
+/// Connections of a port at a time: of residents and staff, and of partners,
+/// who need one or two each. What one costs is some tens of kilobytes.
+const CONNECTIONS: usize = 4_096;
+const PARTNER_CONNECTIONS: usize = 256;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long calls may go on after shutdown was asked.
@@ -117,7 +118,13 @@ pub async fn serve(
         }
         server = server.tls_config(tls)?;
     }
-    let [ask, wait] = KEEPALIVE;
+    // How often a silent peer is asked whether it lives, and how long it may
+    // take to say so.
+    let (ask, wait) = (deployment.keepalive, deployment.keepalive / 2);
+    let most = if port.client_roots.is_some() { PARTNER_CONNECTIONS } else { CONNECTIONS };
+    // Whatever is spoken: an answer may take so long, a stream is not silent
+    // for longer, and a peer that is asked has answered.
+    let idle = TIMEOUT + deployment.streams.heartbeat + ask + wait;
     let serving = server
         .accept_http1(true)
         .timeout(TIMEOUT)
@@ -129,7 +136,7 @@ pub async fn serve(
         .layer(AccessLayer::new(deployment.verifier.clone()))
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(bound.listener).with_nodelay(Some(true)),
+            Connections::new(bound.listener, most, idle).incoming(),
             deployment.shutdown.clone().cancelled_owned(),
         );
     tokio::select! {

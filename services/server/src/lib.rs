@@ -8,17 +8,20 @@
 //! - [`identity`]: who calls: tokens and client certificates;
 //! - [`access`]: who may call what, as the contract says;
 //! - [`grpc`]: a port: TLS, limits, health, reflection, gRPC-Web, drain;
+//! - [`connections`]: how many a port takes, and when one is given up;
 //! - [`log_service`]: a service's log at its owner's door;
 //! - [`reply`]: refusals that name the field and what is allowed;
 //! - [`calls`]: commands that are done once, and reading one's own writes;
 //! - [`paging`]: lists, page by page;
-//! - [`streams`]: server streams that heed shutdown and show that they live;
+//! - [`streams`]: server streams: what ends them, and where a reader resumes;
+//! - [`watch`]: what there is, then what changes, read once for all;
 //! - [`pki`]: trial certificates;
 //! - [`telemetry`]: what operators read.
 
 pub mod access;
 pub mod area;
 pub mod calls;
+pub mod connections;
 pub mod core;
 pub mod deployment;
 pub mod grpc;
@@ -32,6 +35,7 @@ pub mod reply;
 pub mod streams;
 pub mod telemetry;
 pub mod time;
+pub mod watch;
 
 pub use core::Core;
 pub use deployment::Deployment;

@@ -6,6 +6,7 @@ use samen_log::{Cursor, Exchanged, Follow, Item, Log};
 use samen_proto::log::log_service_server::{LogService, LogServiceServer};
 use samen_proto::log::subscribe_response::Item as Sent;
 use samen_proto::log::{CaughtUp, Heartbeat, SubscribeRequest, SubscribeResponse};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use crate::access::caller;
@@ -39,20 +40,22 @@ impl LogService for LogDoor {
         let id = self.log.log().to_owned();
         let after = Cursor::from_position(&id, after).map_err(reply::follow)?;
         let after = Cursor { hash: (!hash.is_empty()).then_some(hash), ..after };
-        let log = self.log.0.clone();
+        // Not where the log is: who resumes there would miss what is on its way.
+        let (told, heard) = watch::channel(after.clone());
         let name = id.clone();
         let items = self.log.follow(after).map(move |item| match item {
-            Ok(Item::Record(record)) => Ok(sent(Sent::Record(record.as_ref().clone()))),
+            Ok(Item::Record(record)) => {
+                told.send_replace(Cursor::at(&record));
+                Ok(sent(Sent::Record(record.as_ref().clone())))
+            }
             Ok(Item::CaughtUp(at)) => {
                 Ok(sent(Sent::CaughtUp(CaughtUp { position: Some(at.to_position(&name)) })))
             }
             Err(error) => Err(reply::follow(error)),
         });
-        let heartbeat = move || {
-            let head = Cursor { epoch: log.epoch(), position: log.head(), hash: None };
-            sent(Sent::Heartbeat(Heartbeat { position: Some(head.to_position(&id)) }))
-        };
-        Ok(Response::new(outgoing(items, heartbeat, &self.deployment, &caller)))
+        let place = move || heard.borrow().to_position(&id);
+        let heartbeat = |position| sent(Sent::Heartbeat(Heartbeat { position: Some(position) }));
+        Ok(Response::new(outgoing(items, place, heartbeat, &self.deployment, &caller)))
     }
 }
 

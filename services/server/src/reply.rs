@@ -2,10 +2,12 @@
 //! allowed. What the caller may read and what the operator must read are kept
 //! apart: causes are logged here and go no further.
 
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use samen_log::db::disk_is_full;
+use samen_log::record::Position;
 use samen_log::seal::SealError;
 use samen_log::store::WaitError;
 use samen_log::{AppendError, CommandError, FollowError};
@@ -24,6 +26,23 @@ const RETRY_AFTER_FULL: Duration = Duration::from_secs(10);
 pub fn status(code: Code, reason: &str, message: &str) -> Status {
     let mut details = ErrorDetails::new();
     details.set_error_info(reason, DOMAIN, []);
+    Status::with_error_details(code, message, details)
+}
+
+/// How a stream ends that had more to say, and where to resume: in the
+/// metadata of its `ErrorInfo`, `position` and `epoch`, and `log` where it is
+/// a position in one.
+pub fn ended(code: Code, reason: &str, message: &str, at: &Position) -> Status {
+    let Position { log, epoch, position } = at;
+    let mut metadata = HashMap::from([
+        ("epoch".to_owned(), epoch.to_string()),
+        ("position".to_owned(), position.to_string()),
+    ]);
+    if !log.is_empty() {
+        metadata.insert("log".to_owned(), log.clone());
+    }
+    let mut details = ErrorDetails::new();
+    details.set_error_info(reason, DOMAIN, metadata);
     Status::with_error_details(code, message, details)
 }
 

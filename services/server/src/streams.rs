@@ -1,41 +1,124 @@
-//! Server streams that heed shutdown and their caller's token, show that they
-//! live, and tell what there is and what changes.
+//! Server streams: what ends them, and where their reader resumes.
+//!
+//! Nothing is queued for a reader: the source of a stream is asked for the
+//! next item when the one before is on its way. So a reader that is slow is
+//! served at its own pace, and costs what its source holds (some pages, see
+//! [`crate::watch`]), one encoded message, and HTTP/2's window.
+//!
+//! A reader that stops reading is not asked for anything any more, and so
+//! nothing inside its stream would notice. A watchdog does: it drops the
+//! source, and leaves a refusal for whenever the reader comes back. What stays
+//! until then, or until the connection ends, is the HTTP/2 stream itself: it
+//! cannot be reset from here, and it counts among its own connection's streams.
 
-use std::collections::BTreeSet;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
-use prost::DecodeError;
 use samen_log::record::Position;
-use samen_log::{Cursor, Follow, Item, Log, Record, Store};
-use samen_proto::log::{CaughtUp, Heartbeat};
 use samen_proto::options::Role;
-use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::{Code, Status};
 
 use crate::deployment::Deployment;
 use crate::identity::Caller;
-use crate::paging::{Page, PageEnd};
-use crate::reply::{self, status};
+use crate::reply;
 
-/// Changes that are looked at together, at most.
-const BATCH: usize = 500;
+/// The shortest life of a stream, as a part of the longest: streams that began
+/// together, after a restart, do not all come back together.
+const YOUNGEST: f64 = 0.8;
 
 /// A server stream as tonic takes it.
 pub type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Sends the items, a heartbeat whenever nothing was sent for a while, and at
-/// shutdown UNAVAILABLE: the reader resumes elsewhere from the last position
-/// that it has seen. When the caller's token has expired, the stream ends with
-/// UNAUTHENTICATED: the reader resumes with a new one.
+/// What the streams of a process have in common: their limits, and how many
+/// there are. Clones share the count.
+#[derive(Clone, Debug)]
+pub struct Streams {
+    /// How long a stream may be silent.
+    pub heartbeat: Duration,
+    /// How long a reader may take nothing, counted from when the next
+    /// heartbeat was due at the latest.
+    pub stall: Duration,
+    /// How long a stream lasts at most.
+    pub age: Duration,
+    open: Arc<AtomicUsize>,
+}
+
+/// One of the streams that are counted.
+struct Open(Arc<AtomicUsize>);
+
+/// Why a stream ends although it has more to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    ShuttingDown,
+    Age,
+    TokenExpired,
+    Stalled,
+}
+
+/// A stream as its reader takes it.
+struct Read<T> {
+    reading: Arc<Mutex<Reading<T>>>,
+    _watchdog: AbortOnDropHandle<()>,
+}
+
+/// How far the reading of a stream is.
+struct Reading<T> {
+    /// `None` when it has ended, or its reader has stalled.
+    source: Option<Outgoing<T>>,
+    /// What a reader is told that comes back after it has stalled.
+    refusal: Option<Status>,
+    /// When the reader last asked. One that takes what it is sent asks at each
+    /// heartbeat at the latest.
+    asked: Instant,
+}
+
+// === impl Streams ===
+
+impl Streams {
+    pub fn new(heartbeat: Duration, stall: Duration, age: Duration) -> Self {
+        Streams { heartbeat, stall, age, open: Arc::default() }
+    }
+
+    /// How many streams are open: those of stalled readers are not.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) -> Open {
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::debug!(open, "a stream began");
+        Open(self.open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let open = self.0.fetch_sub(1, Ordering::Relaxed) - 1;
+        tracing::debug!(open, "a stream ended");
+    }
+}
+
+/// Sends the items, and a heartbeat whenever nothing was sent for a while.
+/// `at` tells where the reader can resume at this moment: having been sent all
+/// up to there.
 ///
-/// Nothing is queued here: a reader that is slow makes the source wait.
+/// The stream ends, with that position in the status's `ErrorInfo`, when the
+/// server shuts down or the stream has lasted long enough (UNAVAILABLE: resume,
+/// there or elsewhere), when the caller's token has expired (UNAUTHENTICATED:
+/// resume with a new one), and when its reader has stalled
+/// (RESOURCE_EXHAUSTED).
 pub fn outgoing<T, S>(
     items: S,
-    heartbeat: impl Fn() -> T + Send + 'static,
+    at: impl Fn() -> Position + Clone + Send + Sync + 'static,
+    heartbeat: impl Fn(Position) -> T + Send + 'static,
     deployment: &Deployment,
     caller: &Caller,
 ) -> Outgoing<T>
@@ -43,23 +126,29 @@ where
     T: Send + 'static,
     S: Stream<Item = Result<T, Status>> + Send + 'static,
 {
-    let every = deployment.heartbeat;
+    let streams = &deployment.streams;
+    let every = streams.heartbeat;
     // A service renews its token with every call, and a follower's call lasts.
     let expires = caller.expires.filter(|_| !caller.has(Role::Service));
-    let ending = ending(deployment.shutdown.clone(), expires);
-    Box::pin(async_stream::stream! {
+    let lasts = streams.age.mul_f64(rand::random_range(YOUNGEST..=1.0));
+    let ending = ending(deployment.shutdown.clone(), lasts, expires);
+    let open = streams.begin();
+    let place = at.clone();
+    let source = async_stream::stream! {
+        let _open = open;
         let mut items = std::pin::pin!(items);
         let mut ending = std::pin::pin!(ending);
         loop {
             let next = tokio::select! {
+                // A source that always has more must not outlive its end.
                 biased;
-                reason = &mut ending => {
-                    yield Err(reason);
+                end = &mut ending => {
+                    yield Err(end.status(&place()));
                     return;
                 }
                 next = items.next() => next,
-                () = tokio::time::sleep(every) => {
-                    yield Ok(heartbeat());
+                () = sleep(every) => {
+                    yield Ok(heartbeat(place()));
                     continue;
                 }
             };
@@ -72,20 +161,19 @@ where
                 None => return,
             }
         }
-    })
+    };
+    let reading = Reading { source: Some(Box::pin(source)), refusal: None, asked: Instant::now() };
+    let reading = Arc::new(Mutex::new(reading));
+    let watchdog = watch_over(reading.clone(), every + streams.stall, at);
+    Box::pin(Read { reading, _watchdog: AbortOnDropHandle::new(tokio::spawn(watchdog)) })
 }
 
-/// Waits until a stream must end although it has more to say, and tells why.
-async fn ending(shutdown: CancellationToken, expires: Option<i64>) -> Status {
+/// Waits until a stream must end although it has more to say.
+async fn ending(shutdown: CancellationToken, lasts: Duration, expires: Option<i64>) -> End {
     tokio::select! {
-        () = shutdown.cancelled() => {
-            let message = "the server stops; resume from the last position you have";
-            status(Code::Unavailable, "SHUTTING_DOWN", message)
-        }
-        () = reached(expires) => {
-            let message = "the token has expired; resume with a new one";
-            status(Code::Unauthenticated, "TOKEN_EXPIRED", message)
-        }
+        () = shutdown.cancelled() => End::ShuttingDown,
+        () = sleep(lasts) => End::Age,
+        () = reached(expires) => End::TokenExpired,
     }
 }
 
@@ -95,140 +183,117 @@ async fn reached(moment: Option<i64>) {
         Some(Ok(moment)) => {
             let left = moment.duration_since(Timestamp::now());
             // None is left of what has passed.
-            tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;
+            sleep(Duration::try_from(left).unwrap_or_default()).await;
         }
         // After the end of all calendars.
         Some(Err(_)) | None => std::future::pending().await,
     }
 }
 
-/// What a service lets its callers watch: what there is, then what changes.
-pub trait Watched: Send + Sync + 'static {
-    /// What the stream sends.
-    type Message: Send + 'static;
-
-    /// What there is: the page after `from`.
-    fn page(
-        &self,
-        from: &PageEnd,
-    ) -> impl Future<Output = sqlx::Result<Page<Self::Message>>> + Send;
-
-    /// What became of those that changed.
-    fn changed(
-        &self,
-        ids: &BTreeSet<String>,
-    ) -> impl Future<Output = sqlx::Result<Vec<Self::Message>>> + Send;
-
-    /// What a record is about. `None` where the reader does not look at it.
-    fn subject(record: &Record) -> Result<Option<String>, DecodeError>;
-
-    fn caught_up(mark: CaughtUp) -> Self::Message;
-    fn heartbeat(beat: Heartbeat) -> Self::Message;
-}
-
-/// What there is in a store that follows this log, a caught-up mark, then what
-/// changes; only the changes for one who resumes.
-pub fn watch<W: Watched>(
-    watched: W,
-    log: &Log,
-    store: &Store,
-    resume_after: Option<Position>,
-    deployment: &Deployment,
-    caller: &Caller,
-) -> Result<Outgoing<W::Message>, Status> {
-    let resume = resume_after.map(|position| Cursor::from_position(log.id(), position));
-    let resume = resume.transpose().map_err(reply::follow)?;
-    let (told, heard) = watch::channel(resume.clone().unwrap_or_default());
-    let (log, store) = (log.clone(), store.clone());
-    let id = log.id().to_owned();
-    let items = async_stream::try_stream! {
-        let from = match resume {
-            Some(from) => from,
-            None => {
-                // Whatever changes while this is read comes again after it:
-                // the mark is where the store was before.
-                let mark = store.cursor(log.id());
-                let mut from = Some(PageEnd::before_all(mark.position));
-                while let Some(place) = from {
-                    let page = watched.page(&place).await.map_err(reply::unavailable)?;
-                    for item in page.items {
-                        yield item;
-                    }
-                    from = page.end;
-                }
-                mark
+/// Drops the source when the reader has not asked for so long.
+async fn watch_over<T>(
+    reading: Arc<Mutex<Reading<T>>>,
+    limit: Duration,
+    at: impl Fn() -> Position,
+) {
+    let mut due = Instant::now() + limit;
+    loop {
+        sleep_until(due).await;
+        let dropped = {
+            let mut reading = lock(&reading);
+            due = reading.asked + limit;
+            if due > Instant::now() {
+                continue;
             }
+            let dropped = reading.source.take();
+            if dropped.is_some() {
+                reading.refusal = Some(End::Stalled.status(&at()));
+            }
+            dropped
         };
-        let mut batches = log.follow(from).ready_chunks(BATCH);
-        while let Some(items) = batches.next().await {
-            let Changed { ids, at, caught_up } = look::<W>(items)?;
-            store.see(log.id(), &at).await;
-            if !ids.is_empty() {
-                for item in watched.changed(&ids).await.map_err(reply::unavailable)? {
-                    yield item;
-                }
-            }
-            if caught_up {
-                yield W::caught_up(CaughtUp { position: Some(at.to_position(log.id())) });
-            }
-            told.send_replace(at);
+        if dropped.is_some() {
+            tracing::info!(log = at().log, position = at().position, "a reader stalled");
         }
-    };
-    // Not where the log is: who resumes there would miss what is on its way.
-    let heartbeat = move || {
-        let position = Some(heard.borrow().to_position(&id));
-        W::heartbeat(Heartbeat { position })
-    };
-    Ok(outgoing(items, heartbeat, deployment, caller))
-}
-
-/// Some of what changed.
-#[derive(Debug, Default)]
-struct Changed {
-    /// What changed, each once.
-    ids: BTreeSet<String>,
-    /// The last record of these changes. Who was sent them can resume here.
-    at: Cursor,
-    /// What comes after these changes is live. True once in a stream.
-    caught_up: bool,
-}
-
-fn look<W: Watched>(items: Vec<Result<Item, samen_log::FollowError>>) -> Result<Changed, Status> {
-    let mut changed = Changed::default();
-    for item in items {
-        match item.map_err(reply::follow)? {
-            Item::Record(record) => {
-                changed.ids.extend(W::subject(&record).map_err(reply::unavailable)?);
-                changed.at = Cursor::at(&record);
-            }
-            Item::CaughtUp(at) => {
-                changed.at = at;
-                changed.caught_up = true;
-            }
-        }
+        return;
     }
-    Ok(changed)
+}
+
+fn lock<T>(reading: &Mutex<Reading<T>>) -> MutexGuard<'_, Reading<T>> {
+    reading.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// === impl Read ===
+
+impl<T> Stream for Read<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut reading = lock(&self.reading);
+        reading.asked = Instant::now();
+        let Some(source) = &mut reading.source else {
+            return Poll::Ready(reading.refusal.take().map(Err));
+        };
+        let item = ready!(source.as_mut().poll_next(cx));
+        if item.is_none() {
+            reading.source = None;
+        }
+        Poll::Ready(item)
+    }
+}
+
+// === impl End ===
+
+impl End {
+    fn status(self, at: &Position) -> Status {
+        let (code, reason, message) = match self {
+            End::ShuttingDown => (
+                Code::Unavailable,
+                "SHUTTING_DOWN",
+                "the server stops; resume from the last position you have",
+            ),
+            End::Age => (
+                Code::Unavailable,
+                "STREAM_AGE",
+                "this stream has lasted long enough; resume from the last position you have",
+            ),
+            End::TokenExpired => (
+                Code::Unauthenticated,
+                "TOKEN_EXPIRED",
+                "the token has expired; resume with a new one",
+            ),
+            End::Stalled => (
+                Code::ResourceExhausted,
+                "STALLED",
+                "this stream was not read for too long; resume from the last position you have",
+            ),
+        };
+        reply::ended(code, reason, message, at)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(3600);
+
     #[tokio::test]
-    async fn a_stream_ends_with_its_token_or_with_the_server() {
+    async fn a_stream_ends_with_its_token_with_its_age_or_with_the_server() {
         let now = Timestamp::now();
         let shutdown = CancellationToken::new();
         for left in [-1, 1] {
             let moment = now.as_second() + left;
-            let ended = ending(shutdown.clone(), Some(moment)).await;
-            assert_eq!(ended.code(), Code::Unauthenticated);
+            let ended = ending(shutdown.clone(), LONG, Some(moment)).await;
+            assert_eq!(ended, End::TokenExpired);
             assert!(Timestamp::now().as_second() >= moment);
         }
+        let ended = ending(shutdown.clone(), Duration::from_millis(1), None).await;
+        assert_eq!(ended, End::Age);
         assert!(Timestamp::now().duration_since(now).as_secs() < 10);
 
         shutdown.cancel();
         for never in [None, Some(i64::MAX)] {
-            assert_eq!(ending(shutdown.clone(), never).await.code(), Code::Unavailable);
+            assert_eq!(ending(shutdown.clone(), LONG, never).await, End::ShuttingDown);
         }
     }
 }

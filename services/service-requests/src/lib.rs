@@ -6,9 +6,11 @@
 //! - [`api`]: the gRPC handlers.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use samen_log::{Aggregates, Location};
 use samen_proto::requests::request_service_server::RequestServiceServer;
+use samen_server::watch::Changes;
 use samen_server::{Core, Deployment};
 use tonic::service::Routes;
 
@@ -31,6 +33,7 @@ pub struct Requests {
     core: Core,
     pub(crate) requests: Aggregates<domain::request::Request>,
     pub(crate) audits: Aggregates<domain::audit::Audit>,
+    pub(crate) changes: Arc<Changes<api::watch::WatchedRequests>>,
     pub(crate) statistics: api::statistics::Statistics,
 }
 
@@ -41,10 +44,12 @@ impl Requests {
         let core = Core::open(deployment, location, NAME, projection::RequestProjection).await?;
         core.project(&[]).await?;
         let Core { log, keyring, store, deployment, .. } = &core;
+        let changes = Changes::start(log.clone(), store.clone(), deployment);
         let statistics = api::statistics::Statistics::start(store.clone(), log.id(), deployment);
         Ok(Requests {
             requests: Aggregates::new(log.clone(), keyring.clone()),
             audits: Aggregates::new(log.clone(), keyring.clone()),
+            changes,
             statistics,
             core,
         })

@@ -11,6 +11,7 @@ mod participation;
 mod reconcilers;
 mod requests;
 mod shared;
+mod streams;
 mod traces;
 mod verify;
 

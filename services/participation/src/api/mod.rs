@@ -10,7 +10,7 @@ use crate::Participation;
 mod check;
 mod commands;
 mod queries;
-mod watch;
+pub mod watch;
 
 type Answer<T> = Result<Response<T>, Refusal>;
 

@@ -8,10 +8,10 @@ use samen_log::{Record, Store};
 use samen_proto::log::{CaughtUp, Heartbeat};
 use samen_proto::participation::watch_processes_response::Item as Sent;
 use samen_proto::participation::*;
-use samen_server::Core;
 use samen_server::access::caller;
 use samen_server::paging::{Page, PageEnd};
-use samen_server::streams::{self, Outgoing, Watched};
+use samen_server::streams::Outgoing;
+use samen_server::watch::Watched;
 use tonic::{Request, Status as Refusal};
 
 use crate::Participation;
@@ -29,32 +29,36 @@ pub async fn processes(
 ) -> Result<Outgoing<WatchProcessesResponse>, Refusal> {
     let caller = caller(&request)?;
     let WatchProcessesRequest { resume_after } = request.into_inner();
-    let Core { log, store, deployment, .. } = &**service;
-    let watched = WatchedProcesses { store: store.clone() };
-    streams::watch(watched, log, store, resume_after, deployment, &caller)
+    service.changes.watch(WatchedProcesses, resume_after, &service.deployment, &caller)
 }
 
 /// The processes that are published.
-struct WatchedProcesses {
-    store: Store,
-}
+pub struct WatchedProcesses;
 
 impl Watched for WatchedProcesses {
+    type Row = Process;
     type Message = WatchProcessesResponse;
-
-    async fn page(&self, from: &PageEnd) -> sqlx::Result<Page<WatchProcessesResponse>> {
-        let page = queries::list(&self.store.schema(), VISIBLE, from, PAGE).await?;
-        Ok(page.map(|process| sent(Sent::Process(process))))
-    }
-
-    async fn changed(&self, ids: &BTreeSet<String>) -> sqlx::Result<Vec<WatchProcessesResponse>> {
-        let processes = queries::get_all(&self.store.schema(), VISIBLE, ids).await?;
-        Ok(processes.into_iter().map(|process| sent(Sent::Process(process))).collect())
-    }
 
     fn subject(record: &Record) -> Result<Option<String>, DecodeError> {
         let event: Option<ParticipationEvent> = decode(record)?;
         Ok(event.map(|event| process_id(&event).to_owned()))
+    }
+
+    async fn rows(store: &Store, ids: &BTreeSet<String>) -> sqlx::Result<Vec<Process>> {
+        queries::get_all(&store.schema(), VISIBLE, ids).await
+    }
+
+    async fn page(
+        &self,
+        store: &Store,
+        from: &PageEnd,
+    ) -> sqlx::Result<Page<WatchProcessesResponse>> {
+        let page = queries::list(&store.schema(), VISIBLE, from, PAGE).await?;
+        Ok(page.map(|process| sent(Sent::Process(process))))
+    }
+
+    fn seen(&self, row: &Process) -> Option<WatchProcessesResponse> {
+        Some(sent(Sent::Process(row.clone())))
     }
 
     fn caught_up(mark: CaughtUp) -> WatchProcessesResponse {

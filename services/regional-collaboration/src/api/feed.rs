@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use samen_log::record::Position;
 use samen_log::{AppendError, Command, CommandError, Expected};
 use samen_proto::regional::feed_service_server::FeedService;
 use samen_proto::regional::subscribe_response::Item;
@@ -104,13 +105,17 @@ impl FeedService for Regional {
                 }
             }
         };
-        let heartbeat = move || {
+        // Of the feed, and not of a log.
+        let at = move || {
             let (position, epoch) = *heard.borrow();
+            Position { log: String::new(), epoch, position }
+        };
+        let heartbeat = |Position { position, epoch, .. }| {
             let time = Some(to_proto(Timestamp::now()));
             let item = Some(Item::Heartbeat(FeedHeartbeat { time }));
             SubscribeResponse { position, epoch, item }
         };
-        Ok(Response::new(outgoing(items, heartbeat, &self.deployment, &caller)))
+        Ok(Response::new(outgoing(items, at, heartbeat, &self.deployment, &caller)))
     }
 }
 

@@ -1,9 +1,10 @@
-//! Clients in a closed loop: each asks again when it has its answer.
+//! Clients in a closed loop: each asks again when it has its answer, or when it
+//! is time.
 
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 /// How long clients run before anything is counted, so that connections are
 /// made and caches filled.
@@ -14,6 +15,9 @@ const WARM_UP: Duration = Duration::from_millis(500);
 pub struct Load {
     pub clients: usize,
     pub span: Duration,
+    /// Calls of all clients together, at most; `None`: each asks again when it
+    /// has its answer.
+    pub per_second: Option<u32>,
 }
 
 /// What was measured.
@@ -35,19 +39,27 @@ impl Load {
     /// Lets each client call `once` with its number and its call's, again and
     /// again, and counts the calls that ended within the span. The first call
     /// that fails ends the measure.
-    pub async fn run<F, C>(&self, once: C) -> anyhow::Result<Measured>
+    pub async fn run<F, C>(self, once: C) -> anyhow::Result<Measured>
     where
         C: Fn(usize, u64) -> F + Clone + Send + 'static,
         F: Future<Output = anyhow::Result<()>> + Send,
     {
         let from = Instant::now() + WARM_UP;
         let until = from + self.span;
+        let pace = self.per_second.map(|rate| Duration::from_secs(1) * self.clients as u32 / rate);
         let mut clients = JoinSet::new();
-        for client in 0..self.clients {
+        let all = self.clients;
+        for client in 0..all {
             let once = once.clone();
             clients.spawn(async move {
                 let mut took = Vec::new();
+                // Not all at the same moment.
+                let offset = pace.unwrap_or_default() * client as u32 / all as u32;
+                let start = Instant::now() + offset;
                 for call in 0.. {
+                    if let Some(pace) = pace {
+                        sleep_until(start + pace * call as u32).await;
+                    }
                     let began = Instant::now();
                     once(client, call).await?;
                     let ended = Instant::now();

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::load::Measured;
+use super::subscribers::{STEADY, SUBSCRIBERS};
 
 /// Which database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,11 +21,32 @@ pub enum Measure {
     Append(Database),
     File(Database),
     Rebuild(Database),
+    /// Commands while somebody watches, or nobody.
+    Watched(Database, Pace, Watching),
+    /// What those who watch all were told.
+    Delivered(Database, Pace),
+}
+
+/// How fast commands come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pace {
+    Full,
+    Steady,
+}
+
+/// Who watches meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Watching {
+    Nobody,
+    /// Residents, each of whom sees nothing of it.
+    Own,
+    /// Staff, each of whom sees all of it.
+    All,
 }
 
 /// What each round measured.
-#[derive(Default)]
 pub struct Table {
+    yardstick: &'static str,
     rounds: Vec<BTreeMap<Measure, Measured>>,
     /// The round that is under way.
     current: BTreeMap<Measure, Measured>,
@@ -46,11 +68,55 @@ impl fmt::Display for Measure {
             Measure::Append(database) => write!(f, "log, appends, {database}"),
             Measure::File(database) => write!(f, "FileRequest over gRPC, {database}"),
             Measure::Rebuild(database) => write!(f, "rebuild, records, {database}"),
+            Measure::Watched(database, pace, Watching::Nobody) => {
+                write!(f, "{database}{pace}, nobody watches")
+            }
+            Measure::Watched(database, pace, Watching::Own) => {
+                write!(f, "{database}{pace}, {SUBSCRIBERS} watch what is theirs")
+            }
+            Measure::Watched(database, pace, Watching::All) => {
+                write!(f, "{database}{pace}, {SUBSCRIBERS} watch all")
+            }
+            Measure::Delivered(database, pace) => write!(f, "{database}{pace}, deliveries"),
+        }
+    }
+}
+
+impl fmt::Display for Pace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pace::Full => Ok(()),
+            Pace::Steady => write!(f, ", {STEADY} a second"),
+        }
+    }
+}
+
+impl Measure {
+    /// What it is compared with, in the same round.
+    fn yardstick(self) -> Option<Measure> {
+        match self {
+            Measure::Pgbench | Measure::Append(_) | Measure::File(_) => Some(Measure::Pgbench),
+            Measure::Watched(database, Pace::Full, _) => {
+                Some(Measure::Watched(database, Pace::Full, Watching::Nobody))
+            }
+            Measure::Rebuild(_)
+            | Measure::Watched(_, Pace::Steady, _)
+            | Measure::Delivered(_, _) => None,
         }
     }
 }
 
 impl Table {
+    /// A table whose last column has this name: what a figure is a multiple of.
+    pub fn new(yardstick: &'static str) -> Self {
+        Table { yardstick, rounds: Vec::new(), current: BTreeMap::new() }
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.rounds.iter().all(BTreeMap::is_empty)
+    }
+
     pub fn add(&mut self, measure: Measure, measured: Measured) {
         self.current.insert(measure, measured);
     }
@@ -63,11 +129,11 @@ impl Table {
     /// taken within each round first.
     pub fn render(&self, conditions: &str) -> String {
         let mut rows = vec![
-            ["", "per second", "lowest-highest", "p50 ms", "p99 ms", "x pgbench"]
+            ["", "per second", "lowest-highest", "p50 ms", "p99 ms", self.yardstick]
                 .map(str::to_owned),
         ];
-        let Some(first) = self.rounds.first() else { return String::new() };
-        rows.extend(first.keys().map(|measure| self.row(*measure)));
+        let measures = self.rounds.first().into_iter().flat_map(BTreeMap::keys);
+        rows.extend(measures.map(|measure| self.row(*measure)));
         format!("{conditions}\n\n{}", align(&rows))
     }
 
@@ -77,11 +143,8 @@ impl Table {
         let millis = |took: Duration| took.as_secs_f64() * 1e3;
         let p50 = self.each(|r| of(r)?.latency.map(|l| millis(l.p50)));
         let p99 = self.each(|r| of(r)?.latency.map(|l| millis(l.p99)));
-        let ratio = self.each(|r| {
-            let yardstick = r.get(&Measure::Pgbench)?.per_second;
-            let comparable = !matches!(measure, Measure::Rebuild(_));
-            comparable.then_some(of(r)?.per_second / yardstick)
-        });
+        let ratio =
+            self.each(|r| Some(of(r)?.per_second / r.get(&measure.yardstick()?)?.per_second));
         let range = match (rates.first(), rates.last()) {
             (Some(lowest), Some(highest)) => format!("{lowest:.0}-{highest:.0}"),
             _ => String::new(),
@@ -148,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_middle_of_the_rounds_and_ratios_within_each() {
-        let mut table = Table::default();
+        let mut table = Table::new("x pgbench");
         for (yardstick, rate_here) in [(100.0, 300.0), (50.0, 100.0), (200.0, 200.0)] {
             table.add(Measure::Pgbench, rate(yardstick));
             table.add(Measure::Append(Database::Sqlite), rate(rate_here));

@@ -12,7 +12,7 @@ mod check;
 mod commands;
 mod queries;
 pub mod statistics;
-mod watch;
+pub mod watch;
 
 type Answer<T> = Result<Response<T>, Refusal>;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use samen_log::store::Checkpoints;
 use samen_log::{Cursor, Store, supervise};
-use samen_proto::log::{CaughtUp, Heartbeat};
+use samen_proto::log::{CaughtUp, Heartbeat, Position};
 use samen_proto::requests::watch_statistics_response::Item as Sent;
 use samen_proto::requests::{NeighbourhoodCount, WatchStatisticsResponse};
 use samen_server::area::Area;
@@ -91,11 +91,12 @@ impl Statistics {
         };
         let counted = self.counted.clone();
         let log = self.log.clone();
-        let heartbeat = move || {
-            let position = counted.borrow().as_ref().map(|now| now.at.to_position(&log));
-            item(Sent::Heartbeat(Heartbeat { position }))
+        let at = move || match &*counted.borrow() {
+            Some(now) => now.at.to_position(&log),
+            None => Position::default(),
         };
-        outgoing(items, heartbeat, deployment, caller)
+        let heartbeat = |at| item(Sent::Heartbeat(Heartbeat { position: Some(at) }));
+        outgoing(items, at, heartbeat, deployment, caller)
     }
 }
 

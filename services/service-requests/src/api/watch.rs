@@ -8,19 +8,19 @@ use samen_log::{Record, Store};
 use samen_proto::log::{CaughtUp, Heartbeat};
 use samen_proto::requests::watch_requests_response::Item as Sent;
 use samen_proto::requests::*;
-use samen_server::Core;
 use samen_server::access::caller;
 use samen_server::paging::{Page, PageEnd};
 use samen_server::reply::Check;
-use samen_server::streams::{self, Outgoing, Watched};
+use samen_server::streams::Outgoing;
+use samen_server::watch::Watched;
 use tonic::{Request, Status as Refusal};
 
 use super::check;
 use super::queries::visible_to;
 use crate::Requests;
 use crate::domain::request::RequestEvent;
-use crate::projection::queries::{self, Change, Visible};
-use crate::projection::row;
+use crate::projection::queries::{self, Visible};
+use crate::projection::row::{self, RequestRow};
 
 /// Requests of the snapshot read at once.
 const PAGE: usize = 100;
@@ -35,40 +35,43 @@ pub async fn requests(
     let mut check = Check::default();
     check::filter(&mut check, &filter);
     check.finish()?;
-    let Core { log, store, deployment, .. } = &**service;
-    let watched = WatchedRequests { store: store.clone(), visible: visible_to(&caller), filter };
-    streams::watch(watched, log, store, resume_after, deployment, &caller)
+    let watched = WatchedRequests { visible: visible_to(&caller), filter };
+    service.changes.watch(watched, resume_after, &service.deployment, &caller)
 }
 
 /// The requests that match, as far as somebody may see them.
-struct WatchedRequests {
-    store: Store,
+pub struct WatchedRequests {
     visible: Visible,
     filter: RequestFilter,
 }
 
 impl Watched for WatchedRequests {
+    type Row = RequestRow;
     type Message = WatchRequestsResponse;
-
-    async fn page(&self, from: &PageEnd) -> sqlx::Result<Page<WatchRequestsResponse>> {
-        let page =
-            queries::list(&self.store.schema(), &self.visible, &self.filter, from, PAGE).await?;
-        Ok(page.map(|request| sent(Sent::Request(request))))
-    }
-
-    async fn changed(&self, ids: &BTreeSet<String>) -> sqlx::Result<Vec<WatchRequestsResponse>> {
-        let changes =
-            queries::changes(&self.store.schema(), &self.visible, &self.filter, ids).await?;
-        let items = changes.into_iter().map(|change| match change {
-            Change::Now(request) => sent(Sent::Request(*request)),
-            Change::Left(id) => sent(Sent::LeftId(id)),
-        });
-        Ok(items.collect())
-    }
 
     fn subject(record: &Record) -> Result<Option<String>, DecodeError> {
         let event: Option<RequestEvent> = decode(record)?;
         Ok(event.map(|event| row::id(&event).to_owned()))
+    }
+
+    async fn rows(store: &Store, ids: &BTreeSet<String>) -> sqlx::Result<Vec<RequestRow>> {
+        queries::get_all(&store.schema(), ids).await
+    }
+
+    async fn page(
+        &self,
+        store: &Store,
+        from: &PageEnd,
+    ) -> sqlx::Result<Page<WatchRequestsResponse>> {
+        let page = queries::list(&store.schema(), &self.visible, &self.filter, from, PAGE).await?;
+        Ok(page.map(|request| sent(Sent::Request(request))))
+    }
+
+    fn seen(&self, row: &RequestRow) -> Option<WatchRequestsResponse> {
+        self.visible.sees(row).then(|| match queries::matches(&self.filter, &row.body) {
+            true => sent(Sent::Request(row.body.clone())),
+            false => sent(Sent::LeftId(row.body.id.clone())),
+        })
     }
 
     fn caught_up(mark: CaughtUp) -> WatchRequestsResponse {

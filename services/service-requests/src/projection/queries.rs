@@ -20,12 +20,17 @@ pub enum Visible {
     FiledBy(String),
 }
 
-/// What became of a request that changed, for one who watches some.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Change {
-    Now(Box<ServiceRequest>),
-    /// It does not match, whether it did before or not.
-    Left(String),
+// === impl Visible ===
+
+impl Visible {
+    /// Whether they see it: in a query ([`restrict`]), and of what was read for
+    /// all.
+    pub fn sees(&self, row: &RequestRow) -> bool {
+        match self {
+            Visible::All => true,
+            Visible::FiledBy(person) => row.filed_by == *person,
+        }
+    }
 }
 
 /// One request with its sealed parts.
@@ -40,25 +45,17 @@ pub async fn get(schema: &Schema, visible: &Visible, id: &str) -> sqlx::Result<O
     found.first().map(RequestRow::read).transpose().map_err(|e| sqlx::Error::Decode(e.into()))
 }
 
-/// What became of these requests, for one who watches those that match.
-pub async fn changes(
-    schema: &Schema,
-    visible: &Visible,
-    filter: &RequestFilter,
-    ids: &BTreeSet<String>,
-) -> sqlx::Result<Vec<Change>> {
-    let mut sql = Sql::new(schema, "SELECT id, body, CAST(CASE WHEN 1 = 1");
-    narrow(&mut sql, filter);
-    sql.push(" THEN 1 ELSE 0 END AS bigint) FROM ").push(schema.name());
-    sql.push(".request WHERE id").any_of(ids.iter().map(String::as_str));
-    restrict(&mut sql, visible);
-    sql.push(" ORDER BY number");
-    let change = |row: &Row| match row.int(2) {
-        0 => Ok(Change::Left(row.text(0))),
-        _ => body(row, 1).map(|request| Change::Now(Box::new(request))),
+/// These requests, for whoever then looks with [`Visible::sees`], without their
+/// sealed parts.
+pub async fn get_all(schema: &Schema, ids: &BTreeSet<String>) -> sqlx::Result<Vec<RequestRow>> {
+    let mut sql = Sql::new(schema, "SELECT body, filed_by FROM {s}.request WHERE id");
+    sql.any_of(ids.iter().map(String::as_str)).push(" ORDER BY number");
+    let row = |row: &Row| {
+        let (description, reporter) = (Vec::new(), Vec::new());
+        Ok(RequestRow { body: body(row, 0)?, filed_by: row.text(1), description, reporter })
     };
-    let changes = sql.fetch(&schema.db).await?.iter().map(change).collect::<Result<_, _>>();
-    changes.map_err(|e| sqlx::Error::Decode(e.into()))
+    let rows = sql.fetch(&schema.db).await?.iter().map(row).collect::<Result<_, _>>();
+    rows.map_err(|e: DecodeError| sqlx::Error::Decode(e.into()))
 }
 
 /// A page of requests, newest first: `size` of them after `from`.
@@ -121,6 +118,18 @@ fn narrow(sql: &mut Sql, filter: &RequestFilter) {
     if let Some(before) = &filter.created_before {
         sql.push(" AND created_at < ").bind(micros(before));
     }
+}
+
+/// What [`narrow`] does in a query, of a request that was read for all.
+pub fn matches(filter: &RequestFilter, request: &ServiceRequest) -> bool {
+    let RequestFilter { statuses, categories, neighbourhoods, created_from, created_before } =
+        filter;
+    let created = request.create_time.as_ref().map_or(0, micros);
+    (statuses.is_empty() || statuses.contains(&request.status))
+        && (categories.is_empty() || categories.contains(&request.category))
+        && (neighbourhoods.is_empty() || neighbourhoods.contains(&request.neighbourhood))
+        && created_from.as_ref().is_none_or(|from| created >= micros(from))
+        && created_before.as_ref().is_none_or(|before| created < micros(before))
 }
 
 fn body(row: &Row, column: usize) -> Result<ServiceRequest, DecodeError> {
