@@ -9,6 +9,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use samen_proto::participation::participation_service_client::ParticipationServiceClient;
+use samen_proto::privacy::privacy_service_client::PrivacyServiceClient;
 use samen_proto::regional::feed_service_client::FeedServiceClient;
 use samen_proto::regional::regional_service_client::RegionalServiceClient;
 use samen_proto::requests::request_service_client::RequestServiceClient;
@@ -44,6 +45,8 @@ pub struct Deployment {
     ports: Ports,
     area: String,
     collector: Option<String>,
+    /// How long what is kept, from the next start on.
+    pub retention: String,
     database: Option<String>,
     nats: Option<Nats>,
     /// The one process, or participation, requests, regional and dashboard.
@@ -119,6 +122,7 @@ impl Deployment {
             ports,
             area: area.to_owned(),
             collector: collector.map(str::to_owned),
+            retention: "shipped".to_owned(),
             database: None,
             nats: None,
             processes: Vec::new(),
@@ -228,6 +232,35 @@ impl Deployment {
     ) -> ParticipationServiceClient<Authorised> {
         let token = self.token(subject, roles).await;
         ParticipationServiceClient::new(self.authorised(self.ports.participation, token))
+    }
+
+    /// What officers and residents ask of service requests about their data.
+    pub async fn requests_privacy(
+        &self,
+        subject: &str,
+        roles: &[&str],
+    ) -> PrivacyServiceClient<Authorised> {
+        let token = self.token(subject, roles).await;
+        PrivacyServiceClient::new(self.authorised(self.ports.requests, token))
+    }
+
+    /// The same of participation.
+    pub async fn participation_privacy(
+        &self,
+        subject: &str,
+        roles: &[&str],
+    ) -> PrivacyServiceClient<Authorised> {
+        let token = self.token(subject, roles).await;
+        PrivacyServiceClient::new(self.authorised(self.ports.participation, token))
+    }
+
+    /// Whom the issuer of this suite's tokens is, to those who ask about a
+    /// person by their subject.
+    pub fn issuer(&self) -> &'static str {
+        match self.setup {
+            Setup::AllInOne => "samen-trial",
+            Setup::Separate => ISSUER,
+        }
     }
 
     pub async fn regional(&self, subject: &str) -> RegionalServiceClient<Authorised> {
@@ -342,6 +375,7 @@ impl Deployment {
         let mut command = samen(["up", "--heartbeat", "1"]);
         command.envs(self.collector.iter().map(|url| (COLLECTOR, url)));
         command.env("SAMEN_DATA", self.path("data")).env("SAMEN_AREA", &self.area);
+        command.env("SAMEN_RETENTION", &self.retention);
         for (variable, port) in [
             ("SAMEN_PARTICIPATION_LISTEN", self.ports.participation),
             ("SAMEN_REQUESTS_LISTEN", self.ports.requests),
@@ -371,6 +405,8 @@ impl Deployment {
             ("SAMEN_OIN", OIN.to_owned()),
             ("SAMEN_AREA", self.area.clone()),
             ("SAMEN_MASTER_KEY", self.path("master.key")),
+            ("SAMEN_DESTROYED_KEYS", self.path("destroyed")),
+            ("SAMEN_RETENTION", self.retention.clone()),
             ("SAMEN_OIDC_ISSUER", ISSUER.to_owned()),
             ("SAMEN_OIDC_JWKS", self.path("issuer.jwks.json")),
             ("SAMEN_DATABASE_URL", self.database.clone().unwrap_or_default()),

@@ -9,6 +9,8 @@
 //! - [`mask`]: what leaves the house;
 //! - [`command`]: aggregates, and the loop around their deciders;
 //! - [`seal`]: personal content and its keys;
+//! - [`destroyed`]: the list of destroyed keys, apart from every backup;
+//! - [`scan`]: looking a whole log through for some of its records;
 //! - [`store`]: projection stores;
 //! - [`relay`] and [`jetstream`]: a log's way out to NATS, and back in;
 //! - [`remote`]: a log followed over gRPC;
@@ -20,6 +22,7 @@
 pub mod append;
 pub mod command;
 pub mod db;
+pub mod destroyed;
 pub mod follow;
 pub mod jetstream;
 pub mod log;
@@ -27,6 +30,7 @@ pub mod mask;
 pub mod record;
 pub mod relay;
 pub mod remote;
+pub mod scan;
 pub mod seal;
 pub mod sql;
 pub mod store;

@@ -27,6 +27,11 @@ impl Paths<'_> {
         self.0.join("keys/master.key")
     }
 
+    /// The keys that were destroyed: apart from every backup of the logs.
+    pub fn destroyed_keys(&self) -> PathBuf {
+        self.0.join("keys/destroyed")
+    }
+
     pub fn issuer_key(&self) -> PathBuf {
         self.0.join("keys/issuer.pem")
     }

@@ -6,6 +6,7 @@
 //! - [`access`]: who may call what, as the contract says;
 //! - [`grpc`]: a port: TLS, limits, health, reflection, gRPC-Web, drain;
 //! - [`log_service`]: a service's log at its owner's door;
+//! - [`privacy`]: forgetting people, and what else they may ask;
 //! - [`reply`]: refusals that name the field and what is allowed;
 //! - [`calls`]: commands that are done once, and reading one's own writes;
 //! - [`paging`]: lists, page by page;
@@ -22,6 +23,7 @@ pub mod identity;
 pub mod log_service;
 pub mod paging;
 pub mod pki;
+pub mod privacy;
 pub mod reply;
 pub mod streams;
 pub mod telemetry;

@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 
-use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, supervise};
+use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, Tasks, supervise};
 use samen_proto::requests::request_service_server::RequestServiceServer;
 use samen_server::log_service::LogDoor;
+use samen_server::privacy::{self, Keeping, Privacy};
 use samen_server::{Deployment, calls};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -21,7 +22,8 @@ pub mod projection;
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "requests";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 2] = ["samen.requests.v1.RequestService", "samen.log.v1.LogService"];
+pub const SERVICES: [&str; 3] =
+    ["samen.requests.v1.RequestService", "samen.log.v1.LogService", privacy::SERVICE];
 
 /// The running service.
 #[derive(Clone)]
@@ -33,12 +35,17 @@ pub struct Requests {
     pub(crate) log: Log,
     pub(crate) store: Store,
     pub(crate) statistics: api::statistics::Statistics,
+    pub(crate) privacy: Privacy,
 }
 
 impl Requests {
     /// Opens its log and its store, begins to project, and is ready when the
     /// store holds what the log does.
-    pub async fn start(deployment: Deployment, location: &Location) -> Result<Self, sqlx::Error> {
+    pub async fn start(
+        deployment: Deployment,
+        location: &Location,
+        keeping: Keeping,
+    ) -> Result<Self, privacy::Failure> {
         let id = deployment.log_id(NAME);
         let shutdown = deployment.shutdown.clone();
         let log = Log::open(location, &id, shutdown.clone()).await?;
@@ -48,6 +55,9 @@ impl Requests {
         // It ends with the process: calls that are drained still wait for it.
         let projecting = store.clone().run(follows, CancellationToken::new());
         supervise("requests projector", shutdown.clone(), projecting);
+        let spoke = domain::request::spoke_for_themselves;
+        let privacy =
+            Privacy::start(&deployment, &log, &keyring, keeping, spoke, &Tasks::default()).await?;
         calls::built(&store, &log, &shutdown).await?;
         Ok(Requests {
             requests: Aggregates::new(log.clone(), keyring.clone()),
@@ -57,6 +67,7 @@ impl Requests {
             keyring,
             log,
             store,
+            privacy,
         })
     }
 
@@ -69,5 +80,6 @@ impl Requests {
     pub fn routes(&self) -> Routes {
         Routes::new(RequestServiceServer::new(self.clone()))
             .add_service(LogDoor::new(self.log.clone(), self.deployment.clone()))
+            .add_service(self.privacy.service())
     }
 }

@@ -7,6 +7,7 @@ mod feed;
 mod import;
 mod operations;
 mod participation;
+mod privacy;
 mod requests;
 mod shared;
 mod traces;

@@ -17,9 +17,8 @@ use tonic::{Request, Status as Refusal};
 use super::check;
 use super::queries::visible_to;
 use crate::Requests;
-use crate::domain::request::RequestEvent;
 use crate::projection::queries::{self, Change, Visible};
-use crate::projection::row;
+use crate::projection::row::{self, ProjectedEvent};
 
 /// Requests of the snapshot read at once.
 const PAGE: usize = 100;
@@ -66,8 +65,8 @@ impl Watched for WatchedRequests {
     }
 
     fn subject(record: &Record) -> Result<Option<String>, DecodeError> {
-        let event: Option<RequestEvent> = decode(record)?;
-        Ok(event.map(|event| row::id(&event).to_owned()))
+        let event: Option<ProjectedEvent> = decode(record)?;
+        Ok(event.as_ref().and_then(row::id).map(str::to_owned))
     }
 
     fn caught_up(mark: CaughtUp) -> WatchRequestsResponse {
