@@ -87,6 +87,16 @@ pub fn is_sealed(field: &FieldDescriptor) -> bool {
     matches!(field.kind(), Kind::Message(message) if message.full_name() == SEALED)
 }
 
+/// The message that a sealed field holds. `None` for a field that does not
+/// say so.
+pub fn sealed_as(field: &FieldDescriptor) -> Option<MessageDescriptor> {
+    static OPTION: LazyLock<ExtensionDescriptor> =
+        LazyLock::new(|| extension("samen.options.v1.sealed"));
+    let options = field.options();
+    let name = options.get_extension(&OPTION);
+    pool().get_message_by_name(name.as_str()?)
+}
+
 fn methods() -> impl Iterator<Item = (String, prost_reflect::MethodDescriptor)> {
     pool().services().filter(|s| s.full_name().starts_with("samen.")).flat_map(|service| {
         let methods: Vec<_> = service

@@ -11,6 +11,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 
 use samen_proto::operations::operations_service_client::OperationsServiceClient;
 use samen_proto::participation::participation_service_client::ParticipationServiceClient;
+use samen_proto::privacy::privacy_service_client::PrivacyServiceClient;
 use samen_proto::regional::feed_service_client::FeedServiceClient;
 use samen_proto::regional::regional_service_client::RegionalServiceClient;
 use samen_proto::requests::request_service_client::RequestServiceClient;
@@ -48,6 +49,8 @@ pub struct Deployment {
     issuer: String,
     /// Variables beyond those that every suite here has.
     variables: Vec<(String, String)>,
+    /// How long what is kept, from the next start on.
+    pub retention: String,
     database: Option<String>,
     nats: Option<Nats>,
     /// The one process, or participation, requests, regional and dashboard.
@@ -162,6 +165,7 @@ impl Deployment {
             area: "shipped".to_owned(),
             issuer: issuer.to_owned(),
             variables: Vec::new(),
+            retention: "shipped".to_owned(),
             database: None,
             nats: None,
             processes: Vec::new(),
@@ -320,6 +324,35 @@ impl Deployment {
     ) -> ParticipationServiceClient<Authorised> {
         let token = self.token(subject, roles).await;
         ParticipationServiceClient::new(self.authorised(self.ports.participation, token))
+    }
+
+    /// What officers and residents ask of service requests about their data.
+    pub async fn requests_privacy(
+        &self,
+        subject: &str,
+        roles: &[&str],
+    ) -> PrivacyServiceClient<Authorised> {
+        let token = self.token(subject, roles).await;
+        PrivacyServiceClient::new(self.authorised(self.ports.requests, token))
+    }
+
+    /// The same of participation.
+    pub async fn participation_privacy(
+        &self,
+        subject: &str,
+        roles: &[&str],
+    ) -> PrivacyServiceClient<Authorised> {
+        let token = self.token(subject, roles).await;
+        PrivacyServiceClient::new(self.authorised(self.ports.participation, token))
+    }
+
+    /// Whom the issuer of this suite's tokens is, to those who ask about a
+    /// person by their subject.
+    pub fn issuer(&self) -> &'static str {
+        match self.setup {
+            Setup::AllInOne => "samen-trial",
+            Setup::Separate => ISSUER,
+        }
     }
 
     pub async fn regional(&self, subject: &str) -> RegionalServiceClient<Authorised> {
@@ -563,6 +596,7 @@ impl Deployment {
         let mut command = samen(["up"]);
         command.env("SAMEN_HEARTBEAT", "1");
         command.env("SAMEN_DATA", self.path("data")).env("SAMEN_AREA", &self.area);
+        command.env("SAMEN_RETENTION", &self.retention);
         for (variable, port) in [
             ("SAMEN_PARTICIPATION_LISTEN", self.ports.participation),
             ("SAMEN_REQUESTS_LISTEN", self.ports.requests),
@@ -595,6 +629,8 @@ impl Deployment {
             ("SAMEN_OIN", OIN.to_owned()),
             ("SAMEN_AREA", self.area.clone()),
             ("SAMEN_MASTER_KEY", self.path("master.key")),
+            ("SAMEN_DESTROYED_KEYS", self.path("destroyed")),
+            ("SAMEN_RETENTION", self.retention.clone()),
             ("SAMEN_OIDC_ISSUER", self.issuer.clone()),
             ("SAMEN_OIDC_JWKS", self.path("issuer.jwks.json")),
             ("SAMEN_DATABASE_URL", self.database.clone().unwrap_or_default()),

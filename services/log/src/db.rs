@@ -175,6 +175,12 @@ impl Location {
                         Durability::Full => SqliteSynchronous::Full,
                         Durability::Rebuilt => SqliteSynchronous::Normal,
                     })
+                    // What is overwritten is gone from the file.
+                    .pragma(
+                        "secure_delete",
+                        // What is overwritten is gone from the file.
+                        if durability == Durability::Full { "ON" } else { "OFF" },
+                    )
                     .busy_timeout(BUSY_TIMEOUT);
                 let pool =
                     sqlite_pool().max_connections(SQLITE_CONNECTIONS).connect_with(options).await?;
@@ -319,6 +325,28 @@ impl Schema {
     /// and the name is made of letters, digits and `_`: nothing from outside.
     pub fn sql(&self, text: &str) -> AssertSqlSafe<String> {
         AssertSqlSafe(text.replace("{s}", &self.name))
+    }
+
+    /// Takes what was overwritten in a table out of the database's files, as
+    /// far as the database can: SQLite's file was overwritten, and its
+    /// write-ahead log is emptied; PostgreSQL gives the rows' room to others,
+    /// and recycles its write-ahead log in its own time.
+    pub(crate) async fn scrub(&self, table: &str) -> sqlx::Result<()> {
+        match &self.db {
+            Db::Postgres(pool) => {
+                let vacuum = self.sql(&format!("VACUUM {{s}}.{table}"));
+                sqlx::raw_sql(vacuum).execute(pool).await?;
+            }
+            Db::Sqlite(pool) => {
+                let (busy, _, _): (i64, i64, i64) =
+                    sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(pool).await?;
+                if busy != 0 {
+                    let reason = "the write-ahead log is in use and cannot be emptied";
+                    return Err(sqlx::Error::Protocol(reason.to_owned()));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The schema's name, as it qualifies tables.

@@ -2,6 +2,8 @@
 //! restores an old backup applies the list, so that nobody is revived.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -11,6 +13,8 @@ use crate::db::{Schema, Tx};
 
 /// Key ids in one statement.
 const BATCH: usize = 1_000;
+/// Bytes of the list's end in which a line that was cut off is looked for.
+const TAIL: u64 = 4 << 10;
 
 /// Destroyed keys, by the id of their log.
 ///
@@ -60,6 +64,53 @@ impl DestroyedKeys {
     pub fn of_log(&self, log: &str) -> impl Iterator<Item = &str> {
         self.0.get(log).into_iter().flatten().map(String::as_str)
     }
+}
+
+/// Adds keys of one log to the list, which is made where there is none. They
+/// are on the disk when this returns. Processes of several machines may write
+/// to one list: each waits for the others.
+pub fn append<'a>(
+    path: &Path,
+    log: &str,
+    keys: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let new = !path.exists();
+    let mut list = File::options().read(true).append(true).create(true).mode(0o600).open(path)?;
+    list.lock()?;
+    let mut lines = mend(&mut list)?;
+    let now = Timestamp::now();
+    for (key, reason) in keys {
+        lines.push_str(&format!("{log} {key} {now:.0} {reason}\n"));
+    }
+    list.write_all(lines.as_bytes())?;
+    list.sync_all()?;
+    if new && let Some(folder) = path.parent() {
+        // The name of a new file is the folder's to keep.
+        let here = folder.as_os_str().is_empty();
+        File::open(if here { Path::new(".") } else { folder })?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Makes the list end with a whole line: takes one back that was cut off while
+/// it was written, or gives the end of a line that only lacks it.
+fn mend(list: &mut File) -> io::Result<String> {
+    let length = list.metadata()?.len();
+    let from = length.saturating_sub(TAIL);
+    list.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    list.read_to_end(&mut tail)?;
+    let begin = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let last = &tail[begin..];
+    if last.is_empty() {
+        return Ok(String::new());
+    }
+    if std::str::from_utf8(last).is_ok_and(|line| parse(line).is_some()) {
+        return Ok("\n".to_owned());
+    }
+    list.set_len(from + begin as u64)?;
+    Ok(String::new())
 }
 
 /// A line's log and key.

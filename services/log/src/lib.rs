@@ -14,6 +14,7 @@
 //! - [`note`]: text that the deployment signs, and anybody can check;
 //! - [`backup`]: a log in files, and back from them;
 //! - [`destroyed`]: the list of destroyed keys that no backup revives;
+//! - [`scan`]: looking a whole log through for some of its records;
 //! - [`store`] and [`projector`]: projection stores, and how they follow;
 //! - [`react`]: how reactors follow;
 //! - [`lease`]: what one process does at a time;
@@ -45,6 +46,7 @@ pub mod react;
 pub mod record;
 pub mod relay;
 pub mod remote;
+pub mod scan;
 pub mod seal;
 pub mod sql;
 pub mod store;

@@ -3,10 +3,20 @@
 //! Content is sealed under a data key that belongs to a person or to one
 //! text; data keys are kept beside the log, wrapped by a key that is made
 //! from the deployment's master key. Who destroys a data key makes its content
-//! unreadable everywhere at once.
+//! unreadable everywhere at once: a key is read from the database whenever
+//! something is opened, in every process, and never from memory.
+//!
+//! This protects against everybody who has the database, its files, an old
+//! backup or the exchange, but not the master key. Against one who has the
+//! master key *and* old bytes of the database (a backup from before, archived
+//! write-ahead logs, the sectors of a disk) nothing protects: keep the two in
+//! different hands, and let backups expire.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -22,14 +32,19 @@ use zeroize::Zeroizing;
 
 use crate::append::NewKey;
 use crate::db::Schema;
-use crate::on_db;
+use crate::sql::Sql;
+use crate::{destroyed, on_db};
 
 const NONCE_BYTES: usize = 24;
 /// Sealed content is padded to a multiple of this, so that its length tells
 /// little.
 const PAD: usize = 64;
-/// Data keys kept in memory.
+/// People's keys kept in memory, for those who seal.
 const CACHED_KEYS: u64 = 50_000;
+/// How long at most, should nobody tell that one was destroyed.
+const CACHED_FOR: Duration = Duration::from_secs(300);
+/// Keys asked for in one statement.
+const BATCH: usize = 500;
 
 /// The deployment's master key, from which every other secret is made.
 #[derive(Clone)]
@@ -44,7 +59,10 @@ pub struct Keyring {
     schema: Schema,
     wrapping: XChaCha20Poly1305,
     fingerprint: DataKey,
-    cache: Cache<String, DataKey>,
+    people: Cache<String, DataKey>,
+    /// Raised before keys leave the cache: who read one before that does not
+    /// put it back.
+    evictions: Arc<AtomicU64>,
 }
 
 /// A key for one person's content, or for one text.
@@ -142,7 +160,8 @@ impl Keyring {
             schema,
             wrapping: XChaCha20Poly1305::new((&*wrapping).into()),
             fingerprint: DataKey { id: "".into(), bytes: Arc::new(fingerprint) },
-            cache: Cache::new(CACHED_KEYS),
+            people: Cache::builder().max_capacity(CACHED_KEYS).time_to_live(CACHED_FOR).build(),
+            evictions: Arc::default(),
         }
     }
 
@@ -153,38 +172,93 @@ impl Keyring {
         (key, NewKey { id: id.to_owned(), wrapped })
     }
 
-    /// A person's key, made where there is none yet: durable before the event
-    /// that needs it. `None` when it was destroyed.
+    /// A person's key, to seal with: made where there is none yet, durable
+    /// before the event that needs it. `None` when it was destroyed.
     pub async fn of_person(&self, person: &str) -> Result<Option<DataKey>, SealError> {
         let id = format!("person/{person}");
-        if let Some(key) = self.cache.get(&id) {
+        if let Some(key) = self.people.get(&id) {
             return Ok(Some(key));
         }
+        let evictions = self.evictions.load(Ordering::SeqCst);
         let (_, new) = self.create(&id);
         let sql = "INSERT INTO {s}.sealing_key (id, wrapped) VALUES ($1, $2)
                    ON CONFLICT (id) DO NOTHING";
         on_db!(&self.schema.db, pool => {
             sqlx::query(self.schema.sql(sql)).bind(&new.id).bind(new.wrapped).execute(pool).await?;
         });
-        self.get(&id).await
+        let key = self.get(&id).await?;
+        if let Some(key) = &key {
+            self.people.insert(id.clone(), key.clone());
+            if self.evictions.load(Ordering::SeqCst) != evictions {
+                self.people.invalidate(&id);
+            }
+        }
+        Ok(key)
     }
 
     /// A key by its id. `None` when it was destroyed or never was.
     pub async fn get(&self, id: &str) -> Result<Option<DataKey>, SealError> {
-        if let Some(key) = self.cache.get(id) {
-            return Ok(Some(key));
+        Ok(self.find([id]).await?.remove(id))
+    }
+
+    /// These keys, by id, without those that were destroyed.
+    pub async fn find<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a str>,
+    ) -> Result<HashMap<String, DataKey>, SealError> {
+        let mut keys = HashMap::new();
+        let ids: Vec<&str> = ids.into_iter().collect();
+        for ids in ids.chunks(BATCH) {
+            let text = "SELECT id, wrapped FROM {s}.sealing_key WHERE wrapped IS NOT NULL AND id";
+            let mut sql = Sql::new(&self.schema, text);
+            sql.any_of(ids.iter().copied());
+            for row in sql.fetch(&self.schema.db).await? {
+                let id = row.text(0);
+                let key = self.unwrap(&id, &row.bytes(1));
+                let key = key.ok_or_else(|| SealError::Altered { id: id.clone() })?;
+                keys.insert(id, key);
+            }
         }
-        let sql = "SELECT wrapped FROM {s}.sealing_key WHERE id = $1";
-        let wrapped: Option<Option<Vec<u8>>> = on_db!(&self.schema.db, pool => {
-            sqlx::query_scalar(self.schema.sql(sql)).bind(id).fetch_optional(pool).await?
-        });
-        let Some(wrapped) = wrapped.flatten() else { return Ok(None) };
-        let altered = || SealError::Altered { id: id.to_owned() };
-        let bytes = decrypt(&self.wrapping, &wrapped, id.as_bytes()).ok_or_else(altered)?;
-        let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| altered())?;
-        let key = DataKey { id: id.into(), bytes: Arc::new(Zeroizing::new(bytes)) };
-        self.cache.insert(id.to_owned(), key.clone());
-        Ok(Some(key))
+        Ok(keys)
+    }
+
+    /// Which of these keys are there, not destroyed.
+    pub async fn alive<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a str>,
+    ) -> Result<HashSet<String>, SealError> {
+        let mut alive = HashSet::new();
+        let ids: Vec<&str> = ids.into_iter().collect();
+        for ids in ids.chunks(BATCH) {
+            let text = "SELECT id FROM {s}.sealing_key WHERE wrapped IS NOT NULL AND id";
+            let mut sql = Sql::new(&self.schema, text);
+            sql.any_of(ids.iter().copied());
+            alive.extend(sql.fetch(&self.schema.db).await?.iter().map(|row| row.text(0)));
+        }
+        Ok(alive)
+    }
+
+    /// Destroys keys, for good: their ids are never used again. Whoever calls
+    /// this has put them on the list that is kept apart from backups
+    /// ([`destroyed`]). Done twice, nothing more happens.
+    pub async fn destroy<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), SealError> {
+        let ids: Vec<&str> = ids.into_iter().collect();
+        destroyed::apply(&self.schema, ids.iter().copied()).await?;
+        self.evict(ids);
+        self.schema.scrub("sealing_key").await?;
+        Ok(())
+    }
+
+    /// Forgets what this process remembers of keys that were destroyed, here
+    /// or in another process.
+    pub fn evict<'a>(&self, ids: impl IntoIterator<Item = &'a str>) {
+        self.evictions.fetch_add(1, Ordering::SeqCst);
+        for id in ids {
+            self.people.invalidate(id);
+        }
     }
 
     /// Opens sealed content. `None` when its key was destroyed.
@@ -195,6 +269,12 @@ impl Keyring {
         let Some(key) = self.get(&sealed.key_id).await? else { return Ok(None) };
         let message = key.open(sealed);
         message.map(Some).ok_or_else(|| SealError::Altered { id: sealed.key_id.clone() })
+    }
+
+    fn unwrap(&self, id: &str, wrapped: &[u8]) -> Option<DataKey> {
+        let bytes = decrypt(&self.wrapping, wrapped, id.as_bytes())?;
+        let bytes: [u8; 32] = bytes.as_slice().try_into().ok()?;
+        Some(DataKey { id: id.into(), bytes: Arc::new(Zeroizing::new(bytes)) })
     }
 
     /// What a command's content is compared by, under the key named, or the
@@ -224,14 +304,29 @@ impl DataKey {
         let mut plain = Zeroizing::new(message.encode_length_delimited_to_vec());
         let padded = plain.len().next_multiple_of(PAD);
         plain.resize(padded, 0);
-        let ciphertext = encrypt(&self.cipher(), &plain, self.bound_to::<M>().as_bytes());
+        let ciphertext = encrypt(&self.cipher(), &plain, self.bound_to(&M::full_name()).as_bytes());
         Sealed { key_id: self.id.to_string(), ciphertext }
     }
 
-    fn open<M: Message + Name + Default>(&self, sealed: &Sealed) -> Option<M> {
-        let bound = self.bound_to::<M>();
-        let plain = decrypt(&self.cipher(), &sealed.ciphertext, bound.as_bytes())?;
-        M::decode_length_delimited(plain.as_slice()).ok()
+    /// Opens what was sealed with this key. `None` when it was altered, or is
+    /// no such message.
+    pub fn open<M: Message + Name + Default>(&self, sealed: &Sealed) -> Option<M> {
+        M::decode(self.open_as(sealed, &M::full_name())?.as_slice()).ok()
+    }
+
+    /// The same for a type that is known by its full name: the message, encoded.
+    pub fn open_as(&self, sealed: &Sealed, kind: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let bound = self.bound_to(kind);
+        let mut plain = decrypt(&self.cipher(), &sealed.ciphertext, bound.as_bytes())?;
+        let mut rest = plain.as_slice();
+        let length = prost::decode_length_delimiter(&mut rest).ok()?;
+        let begin = plain.len() - rest.len();
+        if rest.len() < length {
+            return None;
+        }
+        plain.truncate(begin + length);
+        plain.drain(..begin);
+        Some(plain)
     }
 
     pub(crate) fn fingerprint(&self, content: &[u8]) -> Vec<u8> {
@@ -246,8 +341,8 @@ impl DataKey {
         XChaCha20Poly1305::new((&**self.bytes).into())
     }
 
-    fn bound_to<M: Name>(&self) -> String {
-        format!("{}\0{}", self.id, M::full_name())
+    fn bound_to(&self, kind: &str) -> String {
+        format!("{}\0{kind}", self.id)
     }
 }
 

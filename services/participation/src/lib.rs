@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use samen_log::{Aggregates, Location};
 use samen_proto::participation::participation_service_server::ParticipationServiceServer;
+use samen_server::privacy::{self, Keeping, Privacy};
 use samen_server::watch::Changes;
 use samen_server::{Core, Deployment};
 use tonic::service::Routes;
@@ -23,10 +24,11 @@ pub mod projection;
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "participation";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 3] = [
+pub const SERVICES: [&str; 4] = [
     "samen.participation.v1.ParticipationService",
     "samen.log.v1.LogService",
     "samen.operations.v1.OperationsService",
+    privacy::SERVICE,
 ];
 
 /// The running service.
@@ -36,14 +38,21 @@ pub struct Participation {
     pub(crate) processes: Aggregates<domain::process::Process>,
     pub(crate) contributions: Aggregates<domain::contribution::Contribution>,
     pub(crate) changes: Arc<Changes<api::watch::WatchedProcesses>>,
+    pub(crate) privacy: Privacy,
 }
 
 impl Participation {
     /// Opens its log and its store, begins to project, and is ready when the
     /// store holds what the log does.
-    pub async fn start(deployment: Deployment, location: &Location) -> Result<Self, sqlx::Error> {
+    pub async fn start(
+        deployment: Deployment,
+        location: &Location,
+        keeping: Keeping,
+    ) -> Result<Self, privacy::Failure> {
         let projection = projection::ParticipationProjection;
         let core = Core::open(deployment, location, NAME, projection).await?;
+        let spoke = domain::contribution::spoke_for_themselves;
+        let privacy = Privacy::start(&core, keeping, spoke).await?;
         core.project(&[]).await?;
         let Core { log, keyring, store, deployment, .. } = &core;
         let changes = Changes::start(log.clone(), store.clone(), deployment);
@@ -51,13 +60,15 @@ impl Participation {
             processes: Aggregates::new(log.clone(), keyring.clone()),
             contributions: Aggregates::new(log.clone(), keyring.clone()),
             changes,
+            privacy,
             core,
         })
     }
 
     /// What its port serves.
     pub fn routes(&self) -> Routes {
-        self.core.routes(Routes::new(ParticipationServiceServer::new(self.clone())))
+        let own = ParticipationServiceServer::new(self.clone());
+        self.core.routes(Routes::new(own).add_service(self.privacy.service()))
     }
 }
 

@@ -21,6 +21,7 @@ use samen_requests::Requests;
 use samen_server::grpc::{self, Port};
 use samen_server::identity::{InternalTokens, KeySource, Verifier};
 use samen_server::paging::Pages;
+use samen_server::privacy::Keeping;
 use samen_server::telemetry;
 use samen_server::{Core, Deployment};
 use tonic::service::interceptor::InterceptedService;
@@ -46,6 +47,8 @@ enum What {
         own: Own,
         #[command(flatten)]
         stores: Stores,
+        #[command(flatten)]
+        keep: Keep,
     },
     /// Service requests
     ServiceRequests {
@@ -53,6 +56,8 @@ enum What {
         own: Own,
         #[command(flatten)]
         stores: Stores,
+        #[command(flatten)]
+        keep: Keep,
     },
     /// Regional collaboration, and the port for partners
     RegionalCollaboration {
@@ -165,6 +170,18 @@ struct Stores {
     nats_days: u32,
 }
 
+/// What a service needs besides that holds content of people.
+#[derive(Args)]
+struct Keep {
+    /// The list of destroyed keys: one file for all services and replicas,
+    /// kept apart from every backup of the database
+    #[arg(long, env = "SAMEN_DESTROYED_KEYS", value_name = "FILE")]
+    destroyed_keys: PathBuf,
+    /// How long what is kept: a JSON file, `shipped`, or `none`
+    #[arg(long, env = "SAMEN_RETENTION", default_value = "shipped", value_name = "TERMS")]
+    retention: String,
+}
+
 /// What the regional service needs besides.
 #[derive(Args)]
 struct Partners {
@@ -194,13 +211,14 @@ struct Partners {
 impl Serve {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.what {
-            What::Participation { own, stores } => {
+            What::Participation { own, stores, keep } => {
                 let _telemetry = telemetry::init(samen_participation::NAME, own.log_format);
                 let (deployment, port) = own.open().await?;
+                let keeping = keep.open()?;
                 let bound = grpc::bind(own.listen).await?;
                 let location = stores.location(samen_participation::NAME).await?;
                 let nats = stores.nats().await?;
-                let service = Participation::start(deployment.clone(), &location).await?;
+                let service = Participation::start(deployment.clone(), &location, keeping).await?;
                 stores.relay(&service, &nats);
                 let services = &samen_participation::SERVICES;
                 let metrics = own.metrics_listen;
@@ -210,13 +228,14 @@ impl Serve {
                 grpc::serve(bound, service.routes(), services, port, &deployment).await?;
                 service.leases.give_back().await;
             }
-            What::ServiceRequests { own, stores } => {
+            What::ServiceRequests { own, stores, keep } => {
                 let _telemetry = telemetry::init(samen_requests::NAME, own.log_format);
                 let (deployment, port) = own.open().await?;
+                let keeping = keep.open()?;
                 let bound = grpc::bind(own.listen).await?;
                 let location = stores.location(samen_requests::NAME).await?;
                 let nats = stores.nats().await?;
-                let service = Requests::start(deployment.clone(), &location).await?;
+                let service = Requests::start(deployment.clone(), &location, keeping).await?;
                 stores.relay(&service, &nats);
                 let services = &samen_requests::SERVICES;
                 let metrics = own.metrics_listen;
@@ -334,6 +353,12 @@ impl Own {
             shutdown: services::shutdown_on_signal()?,
         };
         Ok((deployment, Port { tls, client_roots: None, origins: self.origins.clone() }))
+    }
+}
+
+impl Keep {
+    fn open(&self) -> Result<Keeping, Misconfigured> {
+        services::keeping(&self.destroyed_keys, &self.retention)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use samen_dashboard::Dashboard;
 use samen_server::area::Area;
 use samen_server::connections::{Connection, Connections};
 use samen_server::grpc::drained;
+use samen_server::privacy::{DestroyedList, Keeping, Retention};
 use samen_server::streams::Streams;
 use samen_server::{Core, Deployment, metrics};
 use tokio::net::TcpListener;
@@ -92,6 +94,19 @@ pub fn area(configured: &str, municipality: &str) -> Result<Area, Misconfigured>
             Area::parse(&text, municipality).map_err(wrong("SAMEN_AREA"))
         }
     }
+}
+
+/// What a deployment says about keeping and erasing: the list of destroyed
+/// keys, and terms: `shipped`, `none`, or a file.
+pub fn keeping(destroyed: &Path, retention: &str) -> Result<Keeping, Misconfigured> {
+    let destroyed = DestroyedList::at(destroyed).map_err(wrong("SAMEN_DESTROYED_KEYS"))?;
+    let retention = match retention {
+        "shipped" => Retention::shipped(),
+        "none" => Ok(Retention::none()),
+        file => Retention::parse(&read("SAMEN_RETENTION", Path::new(file))?),
+    };
+    let retention = retention.map_err(wrong("SAMEN_RETENTION"))?;
+    Ok(Keeping { destroyed, retention: Arc::new(retention) })
 }
 
 /// A CBS municipality code: GM and four digits.

@@ -37,6 +37,9 @@ pub struct Up {
     /// Neighbourhoods: a GeoJSON file, `shipped` (Duo+), or `none`
     #[arg(long, env = "SAMEN_AREA", default_value = "shipped", value_name = "AREA")]
     area: String,
+    /// How long what is kept: a JSON file, `shipped`, or `none`
+    #[arg(long, env = "SAMEN_RETENTION", default_value = "shipped", value_name = "TERMS")]
+    retention: String,
     /// Where participation listens
     #[arg(
         long,
@@ -110,6 +113,7 @@ impl Up {
         let data = Data::open(&self.data)?;
         let fresh = !data.paths().master_key().exists();
         let master = data.master_key()?;
+        let keeping = services::keeping(&data.paths().destroyed_keys(), &self.retention)?;
         let keys = KeySource::File(data.issuer_key_set()?);
         let (root, server_tls) = data.trial_tls()?;
         let deployment = Deployment {
@@ -133,9 +137,9 @@ impl Up {
             services::bind_dashboard(self.dashboard_listen).await?;
 
         let at = data.location(samen_participation::NAME)?;
-        let participation = Participation::start(deployment.clone(), &at).await?;
+        let participation = Participation::start(deployment.clone(), &at, keeping.clone()).await?;
         let at = data.location(samen_requests::NAME)?;
-        let requests = Requests::start(deployment.clone(), &at).await?;
+        let requests = Requests::start(deployment.clone(), &at, keeping).await?;
         let sources: Vec<Arc<dyn Follow>> = vec![
             Arc::new(Exchanged(participation.log.clone())),
             Arc::new(Exchanged(requests.log.clone())),

@@ -10,6 +10,7 @@
 //! - [`grpc`]: a port: TLS, limits, health, reflection, gRPC-Web, drain;
 //! - [`connections`]: how many a port takes, and when one is given up;
 //! - [`log_service`]: a service's log at its owner's door;
+//! - [`privacy`]: forgetting people, and what else they may ask;
 //! - [`reply`]: refusals that name the field and what is allowed;
 //! - [`calls`]: commands that are done once, and reading one's own writes;
 //! - [`paging`]: lists, page by page;
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod operations;
 pub mod paging;
 pub mod pki;
+pub mod privacy;
 pub mod reply;
 pub mod streams;
 pub mod telemetry;

@@ -140,6 +140,12 @@ pub fn command<R: Into<Status>>(error: CommandError<R>) -> Status {
         CommandError::Append(error @ AppendError::TooLate) => {
             precondition("TOO_LATE", "time", &error.to_string())
         }
+        CommandError::Append(AppendError::KeyExists { id }) => {
+            // Ids are new, but for what is made from others' ids, such as the
+            // text of an imported request: it was here before, and was erased.
+            let text = "this was erased before and is not taken again; leave out its text";
+            precondition("FORGOTTEN", &id, text)
+        }
         CommandError::Append(
             error @ (AppendError::TooLarge { .. }
             | AppendError::TooMany { .. }

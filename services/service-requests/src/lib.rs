@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use samen_log::{Aggregates, Location};
 use samen_proto::requests::request_service_server::RequestServiceServer;
+use samen_server::privacy::{self, Keeping, Privacy};
 use samen_server::watch::Changes;
 use samen_server::{Core, Deployment};
 use tonic::service::Routes;
@@ -21,10 +22,11 @@ pub mod projection;
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "requests";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 3] = [
+pub const SERVICES: [&str; 4] = [
     "samen.requests.v1.RequestService",
     "samen.log.v1.LogService",
     "samen.operations.v1.OperationsService",
+    privacy::SERVICE,
 ];
 
 /// The running service.
@@ -35,13 +37,20 @@ pub struct Requests {
     pub(crate) audits: Aggregates<domain::audit::Audit>,
     pub(crate) changes: Arc<Changes<api::watch::WatchedRequests>>,
     pub(crate) statistics: api::statistics::Statistics,
+    pub(crate) privacy: Privacy,
 }
 
 impl Requests {
     /// Opens its log and its store, begins to project, and is ready when the
     /// store holds what the log does.
-    pub async fn start(deployment: Deployment, location: &Location) -> Result<Self, sqlx::Error> {
+    pub async fn start(
+        deployment: Deployment,
+        location: &Location,
+        keeping: Keeping,
+    ) -> Result<Self, privacy::Failure> {
         let core = Core::open(deployment, location, NAME, projection::RequestProjection).await?;
+        let spoke = domain::request::spoke_for_themselves;
+        let privacy = Privacy::start(&core, keeping, spoke).await?;
         core.project(&[]).await?;
         let Core { log, keyring, store, deployment, .. } = &core;
         let changes = Changes::start(log.clone(), store.clone(), deployment);
@@ -51,13 +60,15 @@ impl Requests {
             audits: Aggregates::new(log.clone(), keyring.clone()),
             changes,
             statistics,
+            privacy,
             core,
         })
     }
 
     /// What its port serves.
     pub fn routes(&self) -> Routes {
-        self.core.routes(Routes::new(RequestServiceServer::new(self.clone())))
+        let own = RequestServiceServer::new(self.clone());
+        self.core.routes(Routes::new(own).add_service(self.privacy.service()))
     }
 }
 

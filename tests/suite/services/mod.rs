@@ -8,6 +8,7 @@ mod feed;
 mod import;
 mod operations;
 mod participation;
+mod privacy;
 mod reconcilers;
 mod requests;
 mod shared;

@@ -1,6 +1,5 @@
 //! Queries: what is.
 
-use futures::{StreamExt, TryStreamExt};
 use prost::Message;
 use samen_proto::log::Sealed;
 use samen_proto::options::Role;
@@ -15,9 +14,6 @@ use tonic::{Request, Status as Refusal};
 use crate::Participation;
 use crate::projection::queries::{self, Visible};
 use crate::projection::row::ContributionRow;
-
-/// Texts of one page that are opened at the same time.
-const UNSEALING: usize = 4;
 
 /// Process leads see all processes, others what is published.
 fn visible_to(caller: &Caller) -> Visible {
@@ -87,20 +83,29 @@ pub async fn contributions(
     let from = from.unwrap_or_else(|| PageEnd::now(&service.store, service.log.id(), at_least));
     let page = queries::contributions(schema, id, &from, size).await.map_err(reply::unavailable)?;
     let next_page_token = pages.next(query.as_bytes(), page.end.as_ref())?;
-    let contributions = futures::stream::iter(page.items)
-        .map(|row| unsealed(service, row))
-        .buffered(UNSEALING)
-        .try_collect()
-        .await?;
+    let contributions = unsealed(service, page.items).await?;
     Ok(ListContributionsResponse { contributions, next_page_token })
 }
 
-/// The contribution with its text; without, where the text's key was
+/// Contributions with their texts; without, where the text's key was
 /// destroyed.
-async fn unsealed(service: &Participation, row: ContributionRow) -> Result<Contribution, Refusal> {
-    let ContributionRow { mut body, text, .. } = row;
-    let sealed = Sealed::decode(text.as_slice()).map_err(reply::unavailable)?;
-    let text: Option<Text> = service.keyring.unseal(&sealed).await.map_err(reply::unavailable)?;
-    body.text = text.unwrap_or_default().text;
-    Ok(body)
+async fn unsealed(
+    service: &Participation,
+    rows: Vec<ContributionRow>,
+) -> Result<Vec<Contribution>, Refusal> {
+    let mut sealed = Vec::new();
+    for row in rows {
+        let text = Sealed::decode(row.text.as_slice()).map_err(reply::unavailable)?;
+        sealed.push((row.body, text));
+    }
+    let ids = sealed.iter().map(|(_, text)| text.key_id.as_str());
+    let keys = service.keyring.find(ids).await.map_err(reply::unavailable)?;
+    let opened = sealed.into_iter().map(|(mut body, text)| {
+        if let Some(key) = keys.get(&text.key_id) {
+            let altered = || reply::unavailable(format!("the text {} was altered", text.key_id));
+            body.text = key.open::<Text>(&text).ok_or_else(altered)?.text;
+        }
+        Ok(body)
+    });
+    opened.collect()
 }

@@ -1,7 +1,8 @@
 //! What somebody contributes to a process (bijdrage).
 
-use samen_log::Aggregate;
-use samen_proto::participation::{ContributionSubmitted, Level};
+use samen_log::command::decode;
+use samen_log::{Aggregate, Record};
+use samen_proto::participation::{Channel, ContributionSubmitted, Level};
 use samen_server::reply;
 use tonic::{Code, Status as Refusal};
 
@@ -59,6 +60,17 @@ pub fn decide(
         Process::Published(Level::Consult | Level::Advise | Level::CoProduce | Level::CoDecide) => {
             Ok(vec![submitted.into()])
         }
+    }
+}
+
+/// Whether who made a record told it of their own: not a process lead who wrote
+/// down what people said.
+pub fn spoke_for_themselves(record: &Record) -> bool {
+    match decode(record) {
+        Ok(Some(ContributionEvent::ContributionSubmitted(submitted))) => {
+            submitted.channel() == Channel::Online
+        }
+        _ => false,
     }
 }
 

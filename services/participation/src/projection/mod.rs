@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use futures::future::BoxFuture;
 use prost::Message;
-use samen_log::command::decode;
+use samen_log::command::{decode, is};
 use samen_log::db::Tx;
 use samen_log::store::ApplyError;
 use samen_log::{Projection, Record, Schema, Sql};
+use samen_proto::privacy::ContentErased;
 use samen_server::time::micros;
 
 use row::{ContributionRow, ParticipationEvent, ProcessRow};
@@ -31,7 +32,7 @@ impl Projection for ParticipationProjection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn apply<'a>(
@@ -46,10 +47,18 @@ impl Projection for ParticipationProjection {
 
 async fn apply(tx: &mut Tx, schema: &Schema, records: &[Arc<Record>]) -> Result<(), ApplyError> {
     let mut events = Vec::new();
+    let mut erased: HashMap<String, Vec<String>> = HashMap::new();
     for record in records {
         let event: Option<ParticipationEvent> =
             decode(record).map_err(|error| ApplyError::of(record, error))?;
         events.extend(event.map(|event| (record, event)));
+        if is::<ContentErased>(&record.r#type) {
+            let event = ContentErased::decode(record.data.as_slice())
+                .map_err(|error| ApplyError::of(record, error))?;
+            if let Some(id) = row::erased(&event) {
+                erased.entry(id.to_owned()).or_default().extend(event.key_ids);
+            }
+        }
     }
     let mut processes = load(tx, schema, &events).await?;
     let mut contributions = Vec::new();
@@ -62,6 +71,13 @@ async fn apply(tx: &mut Tx, schema: &Schema, records: &[Arc<Record>]) -> Result<
             contributions.push(ContributionRow::new(record, submitted));
         }
     }
+    // A key is gone for good: it is the same in which order the batch had them.
+    contributions.extend(load_contributions(tx, schema, erased.keys()).await?);
+    let contributions = contributions.into_iter().map(|row| match erased.get(&row.body.id) {
+        Some(keys) => row.without(keys),
+        None => row,
+    });
+    let contributions = contributions.collect();
     save_processes(tx, schema, processes).await?;
     save_contributions(tx, schema, contributions).await?;
     Ok(())
@@ -90,6 +106,27 @@ async fn load(
         }
     }
     Ok(processes)
+}
+
+async fn load_contributions(
+    tx: &mut Tx,
+    schema: &Schema,
+    ids: impl Iterator<Item = &String>,
+) -> Result<Vec<ContributionRow>, ApplyError> {
+    let ids: Vec<&str> = ids.map(String::as_str).collect();
+    let mut contributions = Vec::new();
+    for ids in ids.chunks(CHUNK) {
+        let mut sql = Sql::new(
+            schema,
+            "SELECT created_at, id, submitted, body, text FROM {s}.contribution WHERE id",
+        );
+        sql.any_of(ids.iter().copied());
+        for found in sql.fetch_in(tx).await? {
+            let row = ContributionRow::read(&found).map_err(|e| sqlx::Error::Decode(e.into()))?;
+            contributions.push(row);
+        }
+    }
+    Ok(contributions)
 }
 
 async fn save_processes(
@@ -142,6 +179,7 @@ async fn save_contributions(
                 row.text.into(),
             ]
         }));
+        sql.push(" ON CONFLICT (id) DO UPDATE SET text = excluded.text");
         sql.execute(tx).await?;
     }
     Ok(())

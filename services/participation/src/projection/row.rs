@@ -2,13 +2,22 @@
 
 use prost::{DecodeError, Message};
 use samen_log::record::recorded_at;
-use samen_log::{Record, Row};
+use samen_log::{Aggregate, Record, Row};
 use samen_proto::participation::*;
+use samen_proto::privacy::ContentErased;
+use samen_server::privacy::left;
 use samen_server::time::to_proto;
 
+use crate::domain::contribution;
+
 samen_log::events! {
-    /// What the tables follow.
+    /// What happens to processes and what people contribute to them.
     pub enum ParticipationEvent { ProcessStarted, ProcessPublished, ContributionSubmitted }
+}
+
+/// Which contribution lost its text. `None` where it was something else.
+pub fn erased(event: &ContentErased) -> Option<&str> {
+    event.stream.strip_prefix(contribution::Contribution::KIND)?.strip_prefix('/')
 }
 
 /// A row of `process`.
@@ -53,6 +62,11 @@ impl ContributionRow {
             body: Contribution::decode(row.bytes(3).as_slice())?,
             text: row.bytes(4),
         })
+    }
+
+    /// The row without what was sealed under these keys.
+    pub fn without(self, keys: &[String]) -> Self {
+        ContributionRow { text: left(self.text, keys), ..self }
     }
 
     /// The row that an event makes.

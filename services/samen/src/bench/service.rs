@@ -70,7 +70,10 @@ impl Service {
         };
         let streams = deployment.streams.clone();
         let location = place.location(samen_requests::NAME).await?;
-        let requests = Requests::start(deployment.clone(), &location).await?;
+        // Nobody is forgotten here.
+        let destroyed = NamedTempFile::new()?;
+        let keeping = services::keeping(destroyed.path(), "none")?;
+        let requests = Requests::start(deployment.clone(), &location, keeping).await?;
         let bound = grpc::bind((Ipv4Addr::LOCALHOST, 0).into()).await?;
         let (address, log, routes) = (bound.address, requests.log.clone(), requests.routes());
         let serving = tokio::spawn(async move {

@@ -56,17 +56,16 @@ pub async fn file(
     let description = seal_text(service, &mut command, &id, &message.description);
     let reporter = match message.reporter.filter(|r| *r != Reporter::default()) {
         None => None,
-        // What a resident says of themselves is under their own key; what an
-        // employee enters about somebody, under one for this request.
-        Some(reporter) if own => {
-            let key = service.keyring.of_person(&caller.id).await.map_err(reply::seal)?;
-            let forgotten = || {
-                let text = "this person asked to be forgotten; leave out the reporter";
-                reply::precondition("FORGOTTEN", "reporter", text)
-            };
-            Some(key.ok_or_else(forgotten)?.seal(&reporter))
-        }
         Some(reporter) => {
+            if own {
+                let person = service.keyring.of_person(&caller.id).await;
+                person.map_err(reply::unavailable)?.ok_or_else(|| {
+                    let text = "this person asked to be forgotten; leave out the reporter";
+                    reply::precondition("FORGOTTEN", "reporter", text)
+                })?;
+            }
+            // A key of its own, not the person's: how long it is kept depends
+            // on this request, and not on those that come later.
             let (key, new) = service.keyring.create(&format!("reporter/{id}"));
             let sealed = key.seal(&reporter);
             command.keys.push((key, new));

@@ -18,9 +18,8 @@ use tonic::{Request, Status as Refusal};
 use super::check;
 use super::queries::visible_to;
 use crate::Requests;
-use crate::domain::request::RequestEvent;
 use crate::projection::queries::{self, Visible};
-use crate::projection::row::{self, RequestRow};
+use crate::projection::row::{self, ProjectedEvent, RequestRow};
 
 /// Requests of the snapshot read at once.
 const PAGE: usize = 100;
@@ -50,8 +49,8 @@ impl Watched for WatchedRequests {
     type Message = WatchRequestsResponse;
 
     fn subject(record: &Record) -> Result<Option<String>, DecodeError> {
-        let event: Option<RequestEvent> = decode(record)?;
-        Ok(event.map(|event| row::id(&event).to_owned()))
+        let event: Option<ProjectedEvent> = decode(record)?;
+        Ok(event.as_ref().and_then(row::id).map(str::to_owned))
     }
 
     async fn rows(store: &Store, ids: &BTreeSet<String>) -> sqlx::Result<Vec<RequestRow>> {

@@ -1,9 +1,10 @@
 //! A service request.
 
 use jiff::Timestamp;
-use samen_log::Aggregate;
+use samen_log::command::decode;
+use samen_log::{Aggregate, Record};
 use samen_proto::log::Sealed;
-use samen_proto::requests::{RequestFiled, RequestImported, Status, StatusChanged};
+use samen_proto::requests::{Channel, RequestFiled, RequestImported, Status, StatusChanged};
 use tonic::{Code, Status as Refusal};
 
 use super::status;
@@ -118,6 +119,17 @@ impl Aggregate for Request {
             }
             RequestEvent::StatusChanged(changed) => Request { status: changed.to() },
         }
+    }
+}
+
+/// Whether who made a record told it of their own: not an employee who wrote
+/// down what somebody said, answered, or brought in the past.
+pub fn spoke_for_themselves(record: &Record) -> bool {
+    match decode(record) {
+        Ok(Some(RequestEvent::RequestFiled(filed))) => {
+            matches!(filed.channel(), Channel::Web | Channel::App)
+        }
+        _ => false,
     }
 }
 

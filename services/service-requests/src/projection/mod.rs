@@ -13,9 +13,8 @@ use samen_log::db::Tx;
 use samen_log::store::ApplyError;
 use samen_log::{Projection, Record, Schema, Sql};
 
-use crate::domain::request::RequestEvent;
 use crate::domain::status;
-use row::RequestRow;
+use row::{ProjectedEvent, RequestRow};
 
 pub mod queries;
 pub mod row;
@@ -32,7 +31,7 @@ impl Projection for RequestProjection {
     }
 
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn apply<'a>(
@@ -48,14 +47,14 @@ impl Projection for RequestProjection {
 async fn apply(tx: &mut Tx, schema: &Schema, records: &[Arc<Record>]) -> Result<(), ApplyError> {
     let mut events = Vec::new();
     for record in records {
-        let event: Option<RequestEvent> =
+        let event: Option<ProjectedEvent> =
             decode(record).map_err(|error| ApplyError::of(record, error))?;
-        events.extend(event.map(|event| (record, event)));
+        events.extend(event.filter(|event| row::id(event).is_some()).map(|event| (record, event)));
     }
     let before = load(tx, schema, &events).await?;
     let mut rows = before.clone();
     for (record, event) in &events {
-        let id = row::id(event);
+        let Some(id) = row::id(event) else { continue };
         let row = row::evolve(rows.remove(id), record, event)
             .ok_or_else(|| ApplyError::of(record, "its request is not known"))?;
         rows.insert(id.to_owned(), row);
@@ -70,13 +69,15 @@ type Rows = HashMap<String, RequestRow>;
 async fn load(
     tx: &mut Tx,
     schema: &Schema,
-    events: &[(&Arc<Record>, RequestEvent)],
+    events: &[(&Arc<Record>, ProjectedEvent)],
 ) -> Result<Rows, ApplyError> {
     // Whatever makes a request is its first event: no row to look for.
     let changed = events
         .iter()
-        .filter(|(_, event)| matches!(event, RequestEvent::StatusChanged(_)))
-        .map(|(_, event)| row::id(event));
+        .filter(|(_, event)| {
+            !matches!(event, ProjectedEvent::RequestFiled(_) | ProjectedEvent::RequestImported(_))
+        })
+        .filter_map(|(_, event)| row::id(event));
     let ids: Vec<&str> = changed.collect();
     let mut rows = Rows::new();
     for ids in ids.chunks(CHUNK) {
@@ -118,7 +119,8 @@ async fn save(tx: &mut Tx, schema: &Schema, rows: Rows) -> Result<(), ApplyError
         }));
         sql.push(
             " ON CONFLICT (id) DO UPDATE
-              SET status = excluded.status, body = excluded.body",
+              SET status = excluded.status, body = excluded.body,
+                  description = excluded.description, reporter = excluded.reporter",
         );
         sql.execute(tx).await?;
     }

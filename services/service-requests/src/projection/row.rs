@@ -2,13 +2,20 @@
 
 use prost::{DecodeError, Message};
 use samen_log::record::recorded_at;
-use samen_log::{Record, Row};
+use samen_log::{Aggregate, Record, Row};
 use samen_proto::log::Sealed;
-use samen_proto::requests::{ServiceRequest, Status};
+use samen_proto::privacy::ContentErased;
+use samen_proto::requests::{RequestFiled, RequestImported, ServiceRequest, Status, StatusChanged};
+use samen_server::privacy::left;
 use samen_server::time::to_proto;
 
-use crate::domain::request::{RequestEvent, imported_status};
+use crate::domain::request::{Request, imported_status};
 use crate::domain::status;
+
+samen_log::events! {
+    /// What the tables follow.
+    pub enum ProjectedEvent { RequestFiled, RequestImported, StatusChanged, ContentErased }
+}
 
 /// A row of `request`.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,12 +40,15 @@ impl RequestRow {
     }
 }
 
-/// Whom an event is about.
-pub fn id(event: &RequestEvent) -> &str {
+/// Which request an event is about. `None` where it is about none.
+pub fn id(event: &ProjectedEvent) -> Option<&str> {
     match event {
-        RequestEvent::RequestFiled(event) => &event.id,
-        RequestEvent::RequestImported(event) => &event.id,
-        RequestEvent::StatusChanged(event) => &event.id,
+        ProjectedEvent::RequestFiled(event) => Some(&event.id),
+        ProjectedEvent::RequestImported(event) => Some(&event.id),
+        ProjectedEvent::StatusChanged(event) => Some(&event.id),
+        ProjectedEvent::ContentErased(event) => {
+            event.stream.strip_prefix(Request::KIND)?.strip_prefix('/')
+        }
     }
 }
 
@@ -46,11 +56,11 @@ pub fn id(event: &RequestEvent) -> &str {
 pub fn evolve(
     row: Option<RequestRow>,
     record: &Record,
-    event: &RequestEvent,
+    event: &ProjectedEvent,
 ) -> Option<RequestRow> {
     let recorded = to_proto(recorded_at(record));
     match event {
-        RequestEvent::RequestFiled(filed) => Some(RequestRow {
+        ProjectedEvent::RequestFiled(filed) => Some(RequestRow {
             body: ServiceRequest {
                 id: filed.id.clone(),
                 number: record.position,
@@ -70,7 +80,7 @@ pub fn evolve(
             description: encoded(filed.description.as_ref()),
             reporter: encoded(filed.reporter.as_ref()),
         }),
-        RequestEvent::RequestImported(imported) => Some(RequestRow {
+        ProjectedEvent::RequestImported(imported) => Some(RequestRow {
             body: ServiceRequest {
                 id: imported.id.clone(),
                 number: record.position,
@@ -90,12 +100,19 @@ pub fn evolve(
             description: encoded(imported.description.as_ref()),
             reporter: Vec::new(),
         }),
-        RequestEvent::StatusChanged(changed) => {
+        ProjectedEvent::StatusChanged(changed) => {
             let mut row = row?;
             row.body.status = changed.to;
             row.body.update_time = Some(recorded);
             row.body.close_time = status::is_closed(changed.to()).then_some(recorded);
             row.body.version = record.version;
+            Some(row)
+        }
+        // The request itself does not change by it.
+        ProjectedEvent::ContentErased(erased) => {
+            let mut row = row?;
+            row.description = left(row.description, &erased.key_ids);
+            row.reporter = left(row.reporter, &erased.key_ids);
             Some(row)
         }
     }

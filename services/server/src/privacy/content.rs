@@ -1,0 +1,123 @@
+//! What records hold of people, found by what the contract says about fields.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use prost::Message;
+use prost_reflect::{DynamicMessage, Value};
+use samen_log::scan::Wanted;
+use samen_log::{Log, Record};
+use samen_proto::contract;
+use samen_proto::log::Sealed;
+
+use super::{Failure, SpokeForThemselves};
+
+/// One sealed field of a record.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// Its name, `outer.inner` where it stands in a message of the event.
+    pub field: String,
+    pub sealed: Sealed,
+}
+
+/// A sealed field and the record that it stands in.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub record: Arc<Record>,
+    pub content: Content,
+}
+
+/// A person's own key.
+pub fn person_key(person: &str) -> String {
+    format!("person/{person}")
+}
+
+/// The event of a record, whatever its type.
+pub fn event(record: &Record) -> Result<DynamicMessage, Failure> {
+    let unreadable = || unreadable(record);
+    let kind = contract::pool().get_message_by_name(&record.r#type).ok_or_else(unreadable)?;
+    DynamicMessage::decode(kind, record.data.as_slice()).map_err(|_| unreadable())
+}
+
+/// The sealed content of a record, in the order of its fields.
+pub fn of(record: &Record) -> Result<Vec<Content>, Failure> {
+    let mut found = Vec::new();
+    collect(&event(record)?, "", &mut found).ok_or_else(|| unreadable(record))?;
+    Ok(found)
+}
+
+/// Whether what was sealed under this key, in this record, is the person's own.
+pub fn is_of(person: &str, record: &Record, key_id: &str, spoke: SpokeForThemselves) -> bool {
+    match key_id.strip_prefix("person/") {
+        Some(whose) => whose == person,
+        None => record.actor == person && spoke(record),
+    }
+}
+
+/// Everything sealed that is a person's own, up to a position. Found in the log
+/// itself: a projection could be behind, or wrong.
+pub async fn of_person(
+    log: &Log,
+    person: &str,
+    spoke: SpokeForThemselves,
+    up_to: u64,
+) -> Result<Vec<Held>, Failure> {
+    let mut held = Vec::new();
+    let mut pages = std::pin::pin!(log.scan(about(person), 0, up_to));
+    while let Some(page) = pages.try_next().await? {
+        for record in page.records {
+            let own = of(&record)?
+                .into_iter()
+                .filter(|content| is_of(person, &record, &content.sealed.key_id, spoke));
+            held.extend(own.map(|content| Held { record: record.clone(), content }));
+        }
+    }
+    Ok(held)
+}
+
+/// What is left of sealed content, encoded, when these keys are gone: all of it
+/// or nothing.
+pub fn left(sealed: Vec<u8>, gone: &[String]) -> Vec<u8> {
+    let under = Sealed::decode(sealed.as_slice()).unwrap_or_default().key_id;
+    if gone.contains(&under) { Vec::new() } else { sealed }
+}
+
+/// Records by a person, about what they asked, or with something under their
+/// key.
+pub fn about(person: &str) -> Wanted {
+    let key = person_key(person);
+    Wanted::About { actor: person.to_owned(), stream: key.clone(), holds: key.into_bytes() }
+}
+
+/// `None` where what is sealed is not what it should be.
+fn collect(message: &DynamicMessage, outer: &str, found: &mut Vec<Content>) -> Option<()> {
+    for (field, value) in message.fields() {
+        let name = match outer {
+            "" => field.name().to_owned(),
+            outer => format!("{outer}.{}", field.name()),
+        };
+        for inner in messages(value) {
+            if contract::is_sealed(&field) {
+                let sealed = Sealed::decode(inner.encode_to_vec().as_slice()).ok()?;
+                found.push(Content { field: name.clone(), sealed });
+            } else {
+                collect(inner, &name, found)?;
+            }
+        }
+    }
+    Some(())
+}
+
+/// The messages in a value: itself, or those in a list or a map.
+fn messages(value: &Value) -> Vec<&DynamicMessage> {
+    match value {
+        Value::Message(message) => vec![message],
+        Value::List(values) => values.iter().flat_map(messages).collect(),
+        Value::Map(values) => values.values().flat_map(messages).collect(),
+        _ => Vec::new(),
+    }
+}
+
+pub fn unreadable(record: &Record) -> Failure {
+    Failure::Unreadable { position: record.position, kind: record.r#type.clone() }
+}

@@ -1,0 +1,225 @@
+//! How long what is kept, by kind of record: at least so long, whoever asks
+//! for it to be erased, and at most so long, although nobody asks.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
+use samen_log::Record;
+use samen_log::record::recorded_at;
+use samen_proto::contract;
+use serde::Deserialize;
+
+/// The terms that ship with Samen.
+const SHIPPED: &str = include_str!("../../../../deploy/reference/retention.json");
+/// Days, months and years are counted as people there count them.
+const ZONE: &str = "Europe/Amsterdam";
+
+/// The terms of a deployment, for all of its services.
+#[derive(Debug)]
+pub struct Retention {
+    zone: TimeZone,
+    terms: HashMap<String, Vec<Term>>,
+}
+
+/// How long one field of one type of event is kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Term {
+    /// The event's full name.
+    pub event: String,
+    /// The name of its sealed field.
+    pub field: String,
+    /// Erased by nobody before this, counted from when it was recorded.
+    #[serde(default)]
+    kept_at_least: Option<Written>,
+    /// Erased by itself after this.
+    #[serde(default)]
+    erased_after: Option<Written>,
+    /// Which duty says so: told to whoever it stops.
+    pub ground: String,
+}
+
+/// A term as ISO 8601 writes it: `P5Y`, `P90D`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Written(Span);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// For people: whose terms these are.
+    #[serde(default)]
+    #[allow(dead_code)]
+    about: String,
+    terms: Vec<Term>,
+}
+
+/// Why terms cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionError {
+    #[error("not a list of terms: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("{event} has no sealed field {field}")]
+    NotSealed { event: String, field: String },
+    #[error("{event}.{field} has more than one term")]
+    Twice { event: String, field: String },
+    #[error("{event}.{field} is erased before the time that it is kept at least")]
+    ErasedTooEarly { event: String, field: String },
+}
+
+impl TryFrom<String> for Written {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a term, such as P5Y");
+        let span: Span = text.parse().map_err(|_| wrong())?;
+        if span.is_positive() { Ok(Written(span)) } else { Err(wrong()) }
+    }
+}
+
+// === impl Retention ===
+
+impl Retention {
+    /// The terms that ship with Samen.
+    pub fn shipped() -> Result<Self, RetentionError> {
+        Self::parse(SHIPPED)
+    }
+
+    /// No terms: nothing is kept by duty, nothing is erased by itself.
+    pub fn none() -> Self {
+        Retention { zone: zone(), terms: HashMap::new() }
+    }
+
+    /// Reads terms, and checks that the contract knows what they are about.
+    pub fn parse(text: &str) -> Result<Self, RetentionError> {
+        let file: File = serde_json::from_str(text)?;
+        let mut retention = Self::none();
+        for term in file.terms {
+            let (event, field) = (term.event.clone(), term.field.clone());
+            let message = contract::pool().get_message_by_name(&event);
+            let sealed = message.and_then(|message| message.get_field_by_name(&field));
+            if !sealed.is_some_and(|field| contract::is_sealed(&field)) {
+                return Err(RetentionError::NotSealed { event, field });
+            }
+            let beginning = Timestamp::UNIX_EPOCH;
+            if let (Some(kept), Some(erased)) = (&term.kept_at_least, &term.erased_after)
+                && retention.after(beginning, kept) > retention.after(beginning, erased)
+            {
+                return Err(RetentionError::ErasedTooEarly { event, field });
+            }
+            let terms = retention.terms.entry(event.clone()).or_default();
+            if terms.iter().any(|other| other.field == field) {
+                return Err(RetentionError::Twice { event, field });
+            }
+            terms.push(term);
+        }
+        Ok(retention)
+    }
+
+    /// Until when a field of a record must be kept, and on which ground.
+    pub fn kept_until(&self, record: &Record, field: &str) -> Option<(Timestamp, &str)> {
+        let term = self.terms.get(&record.r#type)?.iter().find(|term| term.field == field)?;
+        let kept = term.kept_at_least.as_ref()?;
+        Some((self.after(recorded_at(record), kept), &term.ground))
+    }
+
+    /// Terms by which something is erased by itself.
+    pub fn erasing(&self) -> impl Iterator<Item = &Term> {
+        self.terms.values().flatten().filter(|term| term.erased_after.is_some())
+    }
+
+    /// The shortest term by which something is erased.
+    pub fn shortest(&self) -> Option<Duration> {
+        let beginning = Timestamp::UNIX_EPOCH;
+        let spans = self.erasing().filter_map(|term| term.erased_after.as_ref());
+        let ends = spans.map(|span| self.after(beginning, span).duration_since(beginning));
+        ends.min().and_then(|shortest| Duration::try_from(shortest).ok())
+    }
+
+    /// When what this term is about is erased in a record. Later in a later
+    /// record.
+    pub fn erased_at(&self, term: &Term, record: &Record) -> Timestamp {
+        match &term.erased_after {
+            Some(erased) => self.after(recorded_at(record), erased),
+            None => Timestamp::MAX,
+        }
+    }
+
+    fn after(&self, from: Timestamp, Written(span): &Written) -> Timestamp {
+        let end = from.to_zoned_datetime(self.zone.clone()).checked_add(*span);
+        // After the end of all calendars.
+        end.map_or(Timestamp::MAX, |end| end.timestamp())
+    }
+}
+
+fn zone() -> TimeZone {
+    // Compiled in, so that it is there.
+    TimeZone::get(ZONE).unwrap_or(TimeZone::UTC)
+}
+
+#[cfg(test)]
+mod tests {
+    use samen_log::record::timestamp;
+
+    use super::*;
+
+    const FILED: &str = "samen.requests.v1.RequestFiled";
+
+    fn one(rest: &str) -> String {
+        format!(r#"{{"terms": [{{"event": "{FILED}", "ground": "ours", {rest}}}]}}"#)
+    }
+
+    fn filed(at: &str) -> Record {
+        let at: Timestamp = at.parse().expect("an instant");
+        Record {
+            r#type: FILED.to_owned(),
+            recorded_at: Some(timestamp(at.as_microsecond())),
+            ..Record::default()
+        }
+    }
+
+    #[test]
+    fn the_shipped_terms_are_what_the_contract_knows() {
+        let shipped = Retention::shipped().expect("our own file");
+        assert!(shipped.erasing().count() > 0);
+    }
+
+    #[test]
+    fn terms_count_calendar_years_over_leap_days_and_summer_time() {
+        let text = one(r#""field": "reporter", "kept_at_least": "P1Y", "erased_after": "P5Y""#);
+        let retention = Retention::parse(&text).expect("terms");
+        let until = |at| retention.kept_until(&filed(at), "reporter").map(|(until, _)| until);
+        let expected = |at: &str| Some(at.parse::<Timestamp>().expect("an instant"));
+        assert_eq!(until("2024-02-29T11:00:00Z"), expected("2025-02-28T11:00:00Z"));
+        // Noon there on the day that summer time began, and a year later.
+        assert_eq!(until("2024-03-31T10:00:00Z"), expected("2025-03-31T10:00:00Z"));
+        assert_eq!(until("2024-03-30T11:00:00Z"), expected("2025-03-30T10:00:00Z"));
+        assert_eq!(retention.kept_until(&filed("2024-03-30T11:00:00Z"), "description"), None);
+        let term = retention.erasing().next().expect("a term");
+        let at = retention.erased_at(term, &filed("2024-03-30T11:00:00Z"));
+        assert_eq!(Some(at), expected("2029-03-30T10:00:00Z"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_terms_is_named() {
+        for (rest, told) in [
+            (r#""field": "category""#, "no sealed field category"),
+            (r#""field": "reporter", "erased_after": "5 jaar""#, "not a term"),
+            (r#""field": "reporter", "erased_after": "-P5Y""#, "not a term"),
+            (r#""field": "reporter", "erased": "P5Y""#, "unknown field"),
+            (
+                r#""field": "reporter", "kept_at_least": "P1Y", "erased_after": "P364D""#,
+                "erased before",
+            ),
+        ] {
+            let error = Retention::parse(&one(rest)).expect_err("it is wrong").to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        let twice = one(r#""field": "reporter"}, {"event": "samen.requests.v1.RequestFiled",
+                          "ground": "ours", "field": "reporter""#);
+        let error = Retention::parse(&twice).expect_err("twice").to_string();
+        assert!(error.contains("more than one"), "{error}");
+    }
+}
