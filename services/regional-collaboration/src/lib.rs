@@ -1,17 +1,17 @@
 //! Regional collaboration: municipalities work together without giving up what
 //! is theirs.
 //!
-//! - [`domain`]: partners, agreements, what stands where in a feed, and what
-//!   went out;
+//! - [`domain`]: partners, agreements, what stands where in a feed, what went
+//!   out, and what has to be deleted of that;
 //! - [`reactor`]: gives shared records of the other services their place in
-//!   each agreement's feed;
+//!   each agreement's feed, and tells partners what is erased;
 //! - [`feed`]: what a partner reads of a record;
 //! - [`projection`]: the tables that queries and feeds read;
 //! - [`api`]: the gRPC handlers, for staff and for partners.
 
 use std::sync::Arc;
 
-use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, supervise};
+use samen_log::{Aggregates, Follow, Keyring, Location, Log, Store, Tasks, supervise};
 use samen_proto::regional::feed_service_server::FeedServiceServer;
 use samen_proto::regional::regional_service_server::RegionalServiceServer;
 use samen_server::Deployment;
@@ -45,6 +45,10 @@ pub struct Regional {
     pub(crate) agreements: Aggregates<domain::agreement::Agreement>,
     pub(crate) feeds: Aggregates<domain::feed::Feed>,
     pub(crate) disclosures: Aggregates<domain::disclosure::Disclosures>,
+    pub(crate) erasures: Aggregates<domain::erasure::Erasures>,
+    pub(crate) sources: Aggregates<domain::source::Source>,
+    /// The ids of the logs that it follows.
+    pub(crate) source_logs: Arc<[String]>,
 }
 
 impl Regional {
@@ -69,14 +73,17 @@ impl Regional {
             partners: Aggregates::new(log.clone(), keyring.clone()),
             agreements: Aggregates::new(log.clone(), keyring.clone()),
             feeds: Aggregates::new(log.clone(), keyring.clone()),
-            disclosures: Aggregates::new(log.clone(), keyring),
+            disclosures: Aggregates::new(log.clone(), keyring.clone()),
+            erasures: Aggregates::new(log.clone(), keyring.clone()),
+            sources: Aggregates::new(log.clone(), keyring),
+            source_logs: sources.iter().map(|source| source.log().to_owned()).collect(),
             deployment,
             log,
             store,
         };
         // Nothing is answered from a store that is still being built.
         calls::built(&service.store, &service.log, &shutdown).await?;
-        supervise("assigner", shutdown, reactor::run(service.clone(), sources));
+        reactor::start(&service, sources, &Tasks::default());
         Ok(service)
     }
 

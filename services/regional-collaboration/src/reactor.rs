@@ -1,160 +1,86 @@
-//! Gives shared records of the other services their place in each agreement's
-//! feed.
+//! What this service does on others' events. Reconcilers all: each begins from
+//! what this service's log says, and doing something twice changes nothing.
 //!
-//! A reconciler: it begins from what the feed's own stream says, and offering
-//! the same records twice changes nothing. One task follows one source for one
-//! agreement; an agreement that is new begins with the source's history.
+//! - [`assign`]: gives shared records their place in each agreement's feed;
+//! - [`watch`]: notices what the sources erase;
+//! - [`tell`]: finds who has received what is gone, and tells them;
+//! - [`history`]: where a source goes on that was restored from a backup;
+//! - [`progress`]: how far they are, for operators.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use samen_log::{Command, CommandError, Follow, FollowError, Item};
-use tokio::task::JoinSet;
+use samen_log::{Command, CommandError, Event, Follow, FollowError, Record, Tasks, supervise};
+use samen_proto::operations::TaskKind;
 use uuid::Uuid;
 
+use self::progress::Progress;
 use crate::Regional;
 use crate::domain::Rejection;
-use crate::domain::feed::{Assign, decide};
-use crate::projection::queries;
 
-/// Records of a source that are offered together.
-const BATCH: usize = 500;
-/// Records that may be looked through without a match before that is noted, so
-/// that a restart does not look through them again.
+mod assign;
+mod history;
+mod progress;
+mod tell;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+/// Records of a log that may be looked through without a match before that is
+/// noted, so that a restart does not look through them again.
 const NOTE_EVERY: u64 = 10_000;
-/// How often agreements are looked at although nothing changed.
+/// How often what is stored is looked at although nothing changed.
 const PERIOD: Duration = Duration::from_secs(5);
 /// How long a task rests after a failure.
 const REST: Duration = Duration::from_secs(1);
 
+/// Starts all of them; they end with the deployment. Two processes that do the
+/// same do it once, at the price of looking again.
+pub fn start(service: &Regional, sources: Vec<Arc<dyn Follow>>, tasks: &Tasks) {
+    let shutdown = &service.deployment.shutdown;
+    let progress = |name| Progress::new(tasks.add(TaskKind::Reactor, name));
+    let assigning = assign::run(service.clone(), sources.clone(), progress(assign::NAME).into());
+    supervise(assign::NAME, shutdown.clone(), assigning);
+    let watching = watch::run(service.clone(), sources, progress(watch::NAME));
+    supervise(watch::NAME, shutdown.clone(), watching);
+    let telling = tell::run(service.clone(), progress(tell::NAME));
+    supervise(tell::NAME, shutdown.clone(), telling);
+}
+
 #[derive(Debug, thiserror::Error)]
-enum AssignError {
+enum ReactError {
     #[error(transparent)]
     Follow(#[from] FollowError),
     #[error(transparent)]
     Command(#[from] CommandError<Rejection>),
+    #[error("the store cannot be read: {0}")]
+    Store(#[from] sqlx::Error),
+    #[error("record {position} of type {kind} cannot be read")]
+    Unreadable { position: u64, kind: String },
 }
 
-/// Runs until the deployment shuts down.
-pub async fn run(service: Regional, sources: Vec<Arc<dyn Follow>>) {
-    let shutdown = service.deployment.shutdown.clone();
-    let mut changed = service.store.watch();
-    let mut running: HashSet<String> = HashSet::new();
-    let mut tasks = JoinSet::new();
-    loop {
-        match queries::agreements_in_force(&service.store.schema()).await {
-            Ok(agreements) => {
-                for id in agreements {
-                    if running.insert(id.clone()) {
-                        for source in &sources {
-                            tasks.spawn(assign(service.clone(), id.clone(), source.clone()));
-                        }
-                    }
-                }
-            }
-            Err(error) => tracing::error!(%error, "agreements cannot be read"),
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = tokio::time::timeout(PERIOD, changed.changed()) => {}
-            Some(ended) = tasks.join_next() => {
-                // Its agreement has ended, unless it panicked: then everything
-                // begins again, by the one who supervises this.
-                if let Err(error) = ended {
-                    tracing::error!(%error, "assigning failed");
-                    return;
-                }
-            }
-        }
+impl ReactError {
+    /// Whether somebody else went on first: this one looks again.
+    fn is_elsewhere(&self) -> bool {
+        let ReactError::Command(error) = self else { return false };
+        matches!(error, CommandError::Rejected(Rejection::Elsewhere { .. }))
     }
 }
 
-/// Follows one source for one agreement, until the agreement ends.
-async fn assign(service: Regional, agreement: String, source: Arc<dyn Follow>) {
-    let shutdown = service.deployment.shutdown.clone();
-    loop {
-        let failed = tokio::select! {
-            () = shutdown.cancelled() => return,
-            result = assign_from_where_it_stopped(&service, &agreement, &source) => result,
-        };
-        match failed {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!(%error, agreement, log = source.log(), "assigning begins again");
-            }
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(REST) => {}
-        }
-    }
+/// A record of a stream that holds nothing but these events.
+fn read<E: Event>(record: &Record) -> Result<E, ReactError> {
+    let event = E::decode(&record.r#type, &record.data).ok().flatten();
+    let (position, kind) = (record.position, &record.r#type);
+    event.ok_or_else(|| ReactError::Unreadable { position, kind: kind.clone() })
 }
 
-async fn assign_from_where_it_stopped(
-    service: &Regional,
-    agreement: &str,
-    source: &Arc<dyn Follow>,
-) -> Result<(), AssignError> {
-    let (feed, _) = service.feeds.get::<Rejection>(agreement).await?;
-    let through = feed.through(source.log());
-    let mut noted = through.position;
-    let mut batches = source.follow(through).ready_chunks(BATCH);
-    while let Some(batch) = batches.next().await {
-        let (agreed, _) = service.agreements.get::<Rejection>(agreement).await?;
-        let Some(terms) = agreed.in_force() else { return Ok(()) };
-        let mut last = None;
-        let mut failed = None;
-        let mut positions = Vec::new();
-        for item in batch {
-            match item {
-                Ok(Item::Record(record)) => {
-                    if terms.event_types.contains(&record.r#type) {
-                        positions.push(record.position);
-                    }
-                    last = Some(record);
-                }
-                Ok(Item::CaughtUp(_)) => {}
-                Err(error) => failed = Some(error),
-            }
-        }
-        if let Some(last) = last
-            && (!positions.is_empty() || last.position - noted >= NOTE_EVERY)
-        {
-            noted = last.position;
-            let offer = Assign {
-                agreement_id: agreement.to_owned(),
-                source_log: source.log().to_owned(),
-                source_epoch: last.epoch,
-                source_positions: positions,
-                source_through: last.position,
-                source_hash: last.hash.clone(),
-            };
-            service.offer(offer).await?;
-        }
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-    }
-    Ok(())
-}
-
-impl Regional {
-    async fn offer(&self, offer: Assign) -> Result<(), CommandError<Rejection>> {
-        // Made from what was read, so that the same offer is the same command.
-        let from = format!(
-            "{} {} {} {}",
-            offer.agreement_id, offer.source_log, offer.source_epoch, offer.source_through
-        );
-        let command = Command {
-            actor: "assigner".to_owned(),
-            method: "Assign",
-            request_id: Uuid::new_v5(&Uuid::NAMESPACE_OID, from.as_bytes()).to_string(),
-            ..Command::default()
-        };
-        let agreement = offer.agreement_id.clone();
-        let decide = |feed: &_, _| Ok(decide(feed, offer.clone()).into());
-        self.feeds.execute(command, &agreement, decide).await.map(drop)
+/// A command of this service's own whose decider sees by itself whether it was
+/// done: its id only has to be new.
+fn command(actor: &str, method: &'static str) -> Command {
+    Command {
+        actor: actor.to_owned(),
+        method,
+        request_id: Uuid::now_v7().to_string(),
+        ..Command::default()
     }
 }
