@@ -1,10 +1,10 @@
 //! Regional collaboration: municipalities work together without giving up what
 //! is theirs.
 //!
-//! - [`domain`]: partners, agreements, what stands where in a feed, and what
-//!   went out;
+//! - [`domain`]: partners, agreements, what stands where in a feed, what went
+//!   out, and what has to be deleted of that;
 //! - [`reactor`]: gives shared records of the other services their place in
-//!   each agreement's feed;
+//!   each agreement's feed, and tells partners what is erased;
 //! - [`feed`]: what a partner reads of a record;
 //! - [`projection`]: the tables that queries and feeds read;
 //! - [`api`]: the gRPC handlers, for staff and for partners.
@@ -12,8 +12,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use samen_log::{Aggregates, Follow, Location, supervise};
-use samen_proto::operations::TaskKind;
+use samen_log::{Aggregates, Follow, Location};
 use samen_proto::regional::feed_service_server::FeedServiceServer;
 use samen_proto::regional::regional_service_server::RegionalServiceServer;
 use samen_server::{Core, Deployment, reply};
@@ -45,6 +44,10 @@ pub struct Regional {
     pub(crate) agreements: Aggregates<domain::agreement::Agreement>,
     pub(crate) feeds: Aggregates<domain::feed::Feed>,
     pub(crate) disclosures: Aggregates<domain::disclosure::Disclosures>,
+    pub(crate) erasures: Aggregates<domain::erasure::Erasures>,
+    pub(crate) sources: Aggregates<domain::source::Source>,
+    /// The ids of the logs that it follows.
+    pub(crate) source_logs: Arc<[String]>,
 }
 
 impl Regional {
@@ -55,7 +58,6 @@ impl Regional {
         location: &Location,
         sources: Vec<Arc<dyn Follow>>,
     ) -> Result<Self, sqlx::Error> {
-        let shutdown = deployment.shutdown.clone();
         let core = Core::open(deployment, location, NAME, projection::RegionalProjection).await?;
         core.project(&sources).await?;
         let Core { log, keyring, .. } = &core;
@@ -64,14 +66,12 @@ impl Regional {
             agreements: Aggregates::new(log.clone(), keyring.clone()),
             feeds: Aggregates::new(log.clone(), keyring.clone()),
             disclosures: Aggregates::new(log.clone(), keyring.clone()),
+            erasures: Aggregates::new(log.clone(), keyring.clone()),
+            sources: Aggregates::new(log.clone(), keyring.clone()),
+            source_logs: sources.iter().map(|source| source.log().to_owned()).collect(),
             core,
         };
-        let assigning = service.clone();
-        supervise("assigner", shutdown.clone(), async move {
-            let task = assigning.tasks.add(TaskKind::Reactor, "assigner");
-            let run = || reactor::run(assigning.clone(), sources.clone());
-            assigning.leases.hold("assigner", &task, &shutdown, run).await;
-        });
+        reactor::start(&service, sources);
         Ok(service)
     }
 

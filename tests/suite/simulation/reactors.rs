@@ -9,7 +9,7 @@ use samen_log::{Aggregate, Cursor, Record};
 use samen_proto::contract;
 use samen_proto::log::Position;
 use samen_proto::regional::Assigned;
-use samen_regional::domain::feed::{Assign, Feed, FeedEvent, decide};
+use samen_regional::domain::feed::{Assign, Feed, FeedCommand, FeedEvent, decide};
 
 use super::log::{Refused, SimLog};
 
@@ -77,19 +77,21 @@ impl Reactor for Assigner {
 
     async fn offer(&mut self, records: &[Arc<Record>]) -> Result<bool, Refused> {
         let Some(last) = records.last() else { return Ok(true) };
-        let positions = records.iter().filter(|r| concerns(r)).map(|r| r.position);
-        let assign = Assign {
-            agreement_id: AGREEMENT.to_owned(),
-            source_log: self.source.to_string(),
-            source_epoch: last.epoch,
-            source_positions: positions.collect(),
-            source_through: last.position,
-            source_hash: last.hash.clone(),
-        };
         let id = command_id(AGREEMENT, &self.source, &Cursor::at(last));
         loop {
             let length = self.own.length();
-            let Some(FeedEvent::Assigned(event)) = decide(&feed(&self.own), assign.clone()).pop()
+            let feed = feed(&self.own);
+            let after = feed.through(&self.source);
+            let new = records.iter().filter(|r| r.position > after.position && concerns(r));
+            let assign = Assign {
+                agreement_id: AGREEMENT.to_owned(),
+                source_log: self.source.to_string(),
+                source_positions: new.map(|r| r.position).collect(),
+                after,
+                through: Cursor::at(last),
+            };
+            let decided = decide(&feed, FeedCommand::Assign(assign));
+            let Some(FeedEvent::Assigned(event)) = decided.ok().and_then(|mut events| events.pop())
             else {
                 return Ok(true);
             };

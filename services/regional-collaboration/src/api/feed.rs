@@ -3,13 +3,16 @@
 //!
 //! What goes out is recorded first, with the agreement's version as a guard:
 //! when the agreement ends or changes meanwhile, or the record cannot be
-//! written, nothing is sent.
+//! written, nothing is sent. After that, what was erased and withdrawn is
+//! looked at once more: who records such a thing looks for recipients among
+//! what was recorded before, so one of the two sees the other.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use samen_log::record::Position;
-use samen_log::{AppendError, Command, CommandError, Expected};
+use samen_log::{AppendError, Command, CommandError, Cursor, Expected};
 use samen_proto::regional::feed_service_server::FeedService;
 use samen_proto::regional::subscribe_response::Item;
 use samen_proto::regional::*;
@@ -31,10 +34,14 @@ use crate::projection::queries::{self, Place};
 
 /// Events that are recorded as disclosed, and sent, together.
 const PAGE: usize = 200;
+/// How old the last look at what was erased may be when an event leaves: a
+/// reader that is slow takes its page event by event.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 #[tonic::async_trait]
 impl FeedService for Regional {
     type SubscribeStream = Outgoing<SubscribeResponse>;
+    type SubscribeErasuresStream = Outgoing<SubscribeErasuresResponse>;
 
     async fn list_feeds(&self, request: Request<ListFeedsRequest>) -> Answer<ListFeedsResponse> {
         let caller = caller(&request)?;
@@ -71,13 +78,15 @@ impl FeedService for Regional {
             let mut changed = service.store.watch();
             let mut after = after;
             let mut caught_up = false;
-            loop {
+            'look: loop {
                 changed.borrow_and_update();
                 // Looked at each time: a certificate that was withdrawn, or an
                 // agreement that ended, ends the stream at once.
                 let partner = service.partner(certificate.as_ref()).await?;
                 let terms = service.agreement(&agreement_id, &partner).await?;
-                let page = queries::feed(&service.store.schema(), &agreement_id, after, PAGE)
+                let erased = service.erased(&agreement_id).await?;
+                let schema = service.store.schema();
+                let page = queries::feed(&schema, &agreement_id, after, PAGE, &erased.sources)
                     .await
                     .map_err(reply::unavailable)?;
                 if let (Some(first), Some(last)) = (page.first(), page.last()) {
@@ -85,7 +94,14 @@ impl FeedService for Regional {
                     if !service.disclose(&terms, &certificate, first, last).await? {
                         continue;
                     }
+                    let mut looked = None;
                     for place in page {
+                        if looked.is_none_or(|at: Instant| at.elapsed() > LOOK_EVERY) {
+                            looked = Some(Instant::now());
+                            if service.erased(&agreement_id).await? != erased {
+                                continue 'look;
+                            }
+                        }
                         after = place.position;
                         told.send_replace((after, place.epoch));
                         yield service.item(&terms, place);
@@ -117,6 +133,27 @@ impl FeedService for Regional {
         };
         Ok(Response::new(outgoing(items, at, heartbeat, &self.deployment, &caller)))
     }
+
+    async fn subscribe_erasures(
+        &self,
+        request: Request<SubscribeErasuresRequest>,
+    ) -> Answer<Self::SubscribeErasuresStream> {
+        let caller = caller(&request)?;
+        let partner = self.partner(caller.certificate.as_ref()).await?;
+        let SubscribeErasuresRequest { after, epoch } = request.into_inner();
+        self.send_erasures(&caller, partner, after, epoch).await
+    }
+
+    async fn confirm_erasure(
+        &self,
+        request: Request<ConfirmErasureRequest>,
+    ) -> Answer<ConfirmErasureResponse> {
+        let caller = caller(&request)?;
+        let partner = self.partner(caller.certificate.as_ref()).await?;
+        let ConfirmErasureRequest { epoch, number } = request.into_inner();
+        self.confirm(&caller, partner, epoch, number).await?;
+        Ok(Response::new(ConfirmErasureResponse {}))
+    }
 }
 
 /// What holds between the caller and us at this moment.
@@ -125,18 +162,54 @@ struct Terms {
     version: u64,
 }
 
+/// What is known of erasures and of withdrawn places at a moment. What is read
+/// from a store that has seen as much of the sources holds until this changes.
+#[derive(PartialEq)]
+struct Erased {
+    sources: Vec<(String, Cursor)>,
+    versions: Vec<u64>,
+    restores: u64,
+}
+
 impl Regional {
     /// The code of the partner that this certificate stands for.
-    async fn partner(&self, certificate: Option<&Certificate>) -> Result<String, Status> {
+    pub(super) async fn partner(
+        &self,
+        certificate: Option<&Certificate>,
+    ) -> Result<String, Status> {
         let unknown = || {
             let text = "this needs a client certificate that we know";
             reply::status(Code::Unauthenticated, "CERTIFICATE_UNKNOWN", text)
         };
         let Certificate { oin, thumbprint } = certificate.ok_or_else(unknown)?;
-        queries::partner_by_certificate(&self.store.schema(), oin, thumbprint)
-            .await
-            .map_err(reply::unavailable)?
-            .ok_or_else(unknown)
+        let look = async || {
+            let schema = self.store.schema();
+            queries::partner_by_certificate(&schema, oin, thumbprint).await
+        };
+        let found = look().await.map_err(reply::unavailable)?;
+        if let Some(partner) = found {
+            return Ok(partner);
+        }
+        // The store may be on its way, after a source was restored.
+        self.see_own_log().await?;
+        look().await.map_err(reply::unavailable)?.ok_or_else(unknown)
+    }
+
+    /// What is erased, as this service's log has it now.
+    async fn erased(&self, agreement: &str) -> Result<Erased, Status> {
+        let (feed, _) = self.feeds.get::<Rejection>(agreement).await.map_err(reply::command)?;
+        let mut erased = Erased {
+            sources: Vec::with_capacity(self.source_logs.len()),
+            versions: Vec::with_capacity(self.source_logs.len()),
+            restores: feed.restores,
+        };
+        for log in self.source_logs.iter() {
+            let source = self.sources.get::<Rejection>(log).await;
+            let (source, version) = source.map_err(reply::command)?;
+            erased.sources.push((log.clone(), source.through));
+            erased.versions.push(version);
+        }
+        Ok(erased)
     }
 
     /// The agreement as it holds now; NOT_FOUND where it is another's, or has
@@ -199,8 +272,10 @@ impl Regional {
     /// nothing which may leave any more.
     fn item(&self, terms: &Terms, place: Place) -> SubscribeResponse {
         let Place { position, epoch, record } = place;
-        let agreed = terms.concluded.event_types.contains(&record.r#type);
-        let event = agreed.then(|| cloud_event(&self.deployment.oin, position, &record)).flatten();
+        let agreed = &terms.concluded.event_types;
+        let event = record
+            .filter(|record| agreed.contains(&record.r#type))
+            .and_then(|record| cloud_event(&self.deployment.oin, position, &record));
         let item = event.map_or(Item::Tombstone(Tombstone {}), Item::Event);
         SubscribeResponse { position, epoch, item: Some(item) }
     }
@@ -213,15 +288,25 @@ impl Regional {
         epoch: u64,
         length: u64,
     ) -> Result<(), Status> {
-        if after > length {
-            let text = format!("after is {after}, but the feed reaches {length}");
-            return Err(reply::precondition("BEYOND_END", "after", &text));
-        }
         let stands = queries::epoch_at(&self.store.schema(), agreement, after).await;
-        if after > 0 && stands.map_err(reply::unavailable)? != Some(epoch) {
-            let text = format!("position {after} was not given in epoch {epoch}: begin from 0");
-            return Err(reply::precondition("OTHER_EPOCH", "epoch", &text));
-        }
-        Ok(())
+        resumes((after, epoch), length, stands.map_err(reply::unavailable)?)
     }
+}
+
+/// Whether one can resume after a number that was given in an epoch, where
+/// there are `length` of them, and `stands` is the epoch of the one there.
+pub(super) fn resumes(
+    (after, epoch): (u64, u64),
+    length: u64,
+    stands: Option<u64>,
+) -> Result<(), Status> {
+    if after > length {
+        let text = format!("after is {after}, but there are {length}");
+        return Err(reply::precondition("BEYOND_END", "after", &text));
+    }
+    if after > 0 && stands != Some(epoch) {
+        let text = format!("{after} was not given in epoch {epoch}: begin from 0");
+        return Err(reply::precondition("OTHER_EPOCH", "epoch", &text));
+    }
+    Ok(())
 }

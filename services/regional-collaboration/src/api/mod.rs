@@ -1,5 +1,7 @@
-//! The gRPC handlers: [`regional`] for staff, [`feed`] for partners.
+//! The gRPC handlers: [`regional`] for staff, [`feed`] and [`erasures`] for
+//! partners.
 
+mod erasures;
 pub mod feed;
 pub mod regional;
 

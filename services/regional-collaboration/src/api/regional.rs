@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use samen_log::record::timestamp;
 use samen_log::{Command, Expected, Outcome};
 use samen_proto::contract;
 use samen_proto::regional::regional_service_server::RegionalService;
@@ -18,7 +19,7 @@ use crate::Regional;
 use crate::domain::agreement::AgreementCommand;
 use crate::domain::partner::PartnerCommand;
 use crate::domain::{Rejection, agreement, partner};
-use crate::projection::queries;
+use crate::projection::queries::{self, KnownErasure};
 
 /// Certificates by which one partner is known at a time: the old and the new.
 const MAX_CERTIFICATES: usize = 2;
@@ -228,6 +229,51 @@ impl RegionalService for Regional {
         let disclosures = found.into_iter().map(|(_, disclosure)| disclosure).collect();
         Ok(Response::new(ListDisclosuresResponse { disclosures, next_page_token }))
     }
+
+    async fn list_erasures(
+        &self,
+        request: Request<ListErasuresRequest>,
+    ) -> Answer<ListErasuresResponse> {
+        let message = request.into_inner();
+        let ListErasuresRequest { partner, only_unconfirmed, .. } = &message;
+        if !partner.is_empty() {
+            let mut check = Check::default();
+            check_code(&mut check, "partner", partner);
+            check.finish()?;
+        }
+        let size = paging::size(message.page_size)?;
+        let query = format!("ListErasures {partner} {only_unconfirmed}").into_bytes();
+        let pages = &self.deployment.pages;
+        let before = pages.end(&query, &message.page_token)?.unwrap_or(i64::MAX as u64);
+        wait(&self.store, message.at_least.as_ref()).await?;
+        let schema = &self.store.schema();
+        let mut found = queries::erasures(schema, partner, *only_unconfirmed, before, size + 1)
+            .await
+            .map_err(reply::unavailable)?;
+        let more = found.len() > size;
+        found.truncate(size);
+        let next_page_token = match found.last() {
+            Some(last) if more => pages.token(&query, &last.position)?,
+            _ => String::new(),
+        };
+        let erasures = found.into_iter().map(shown).collect();
+        Ok(Response::new(ListErasuresResponse { erasures, next_page_token }))
+    }
+}
+
+/// An erasure as managers see it.
+fn shown(erasure: KnownErasure) -> Erasure {
+    let time = |micros: i64| (micros > 0).then(|| timestamp(micros));
+    Erasure {
+        reason: erasure.due.reason,
+        places: erasure.due.feed_positions.len() as u64,
+        partner: erasure.due.partner,
+        number: erasure.due.number,
+        agreement_id: erasure.due.agreement_id,
+        due_time: time(erasure.due_time),
+        send_time: time(erasure.send_time),
+        confirm_time: time(erasure.confirm_time),
+    }
 }
 
 impl Regional {
@@ -267,7 +313,10 @@ fn check_event_types(check: &mut Check, event_types: &[String]) {
     let field = "event_types";
     let known: HashSet<String> =
         contract::event_types().map(|event| event.full_name().to_owned()).collect();
-    let shared = |kind: &String| known.contains(kind) && contract::is_exchanged(kind);
+    // What is erased names people, and has a stream of its own.
+    let private = |kind: &String| kind.starts_with("samen.privacy.");
+    let shared =
+        |kind: &String| known.contains(kind) && contract::is_exchanged(kind) && !private(kind);
     let distinct: HashSet<&String> = event_types.iter().collect();
     check.require(
         !event_types.is_empty() && distinct.len() == event_types.len(),
@@ -277,7 +326,7 @@ fn check_event_types(check: &mut Check, event_types: &[String]) {
     check.require(
         event_types.iter().all(shared),
         field,
-        "must be full names of events that the contract marks as exchanged",
+        "must be full names of events that the contract marks as exchanged, but for erasures",
     );
 }
 

@@ -13,6 +13,11 @@ pub enum Rejection {
     NoAgreement { id: String },
     #[error("the agreement has ended")]
     Ended,
+    #[error("there is no erasure {number}")]
+    NoErasure { number: u64 },
+    /// Somebody else followed the log, or it has another history now.
+    #[error("log {log} was not followed on from where it stands")]
+    Elsewhere { log: String },
 }
 
 impl From<Rejection> for Status {
@@ -24,6 +29,8 @@ impl From<Rejection> for Status {
             }
             Rejection::NoPartner { code } => reply::not_found("partner", code),
             Rejection::NoAgreement { id } => reply::not_found("agreement", id),
+            Rejection::NoErasure { number } => reply::not_found("erasure", &number.to_string()),
+            Rejection::Elsewhere { .. } => reply::status(Code::Aborted, "ELSEWHERE", &text),
             Rejection::Ended => reply::precondition("AGREEMENT_ENDED", "agreement", &text),
         }
     }

@@ -1,4 +1,5 @@
-//! What a partner reads of a record.
+//! What a partner reads of a record, and what of it can be erased.
 
 pub mod cloudevent;
+pub mod keys;
 pub mod minimise;
