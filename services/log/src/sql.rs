@@ -204,7 +204,10 @@ fn array(values: impl Iterator<Item = Arg>) -> Arg {
 impl Row {
     pub fn int(&self, column: usize) -> i64 {
         match self {
-            Row::Postgres(row) => row.get(column),
+            // A number that stands in a statement is an int4 there.
+            Row::Postgres(row) => row
+                .try_get::<i64, _>(column)
+                .unwrap_or_else(|_| i64::from(row.get::<i32, _>(column))),
             Row::Sqlite(row) => row.get(column),
         }
     }

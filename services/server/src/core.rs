@@ -2,16 +2,21 @@
 //! the tasks in the background.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use samen_log::{
     Cursor, Follow, Keyring, Leases, Location, Log, Projection, Store, Tasks, supervise,
 };
+use samen_proto::operations::{Task, TaskKind, TaskState};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::deployment::Deployment;
 use crate::log_service::LogDoor;
 use crate::operations::OperationsDoor;
+
+/// How often a store that is being built is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// One service of a deployment. Cheap to clone.
 #[derive(Clone)]
@@ -43,7 +48,8 @@ impl Core {
 
     /// Begins to project the service's own log and these others, and is ready
     /// when the store holds what its own log does: nothing is answered from a
-    /// store that is still being built for the first time.
+    /// store that is still being built for the first time. A record that cannot
+    /// be handled is not waited for: the rest of the service goes on.
     pub async fn project(&self, others: &[Arc<dyn Follow>]) -> sqlx::Result<()> {
         let mut follows = others.to_vec();
         follows.push(Arc::new(self.log.clone()));
@@ -54,9 +60,19 @@ impl Core {
         let Some(newest) = self.log.newest().await? else { return Ok(()) };
         tokio::select! {
             () = self.see(&newest) => {}
+            () = self.stops() => tracing::warn!("answering from a store that goes no further"),
             () = shutdown.cancelled() => {}
         }
         Ok(())
+    }
+
+    /// Waits until a projector has met a record that it cannot handle.
+    async fn stops(&self) {
+        let stopped =
+            |task: &Task| task.kind() == TaskKind::Projector && task.state() == TaskState::Stopped;
+        while !self.tasks.shown().iter().any(stopped) {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Waits until the store has seen this place of the service's own log.

@@ -381,8 +381,11 @@ async fn a_log_that_is_broken_is_told_when_it_is_backed_up(place: Place) {
     // A chain that is whole over versions that are not.
     let place = place.another().await;
     let log = place.log(LOG).await;
-    let append =
-        Append { events: vec![event("request/1", 1), event("request/2", 1)], ..write("", "") };
+    let append = Append {
+        actor: "test".to_owned(),
+        events: vec![event("request/1", 1), event("request/2", 1)],
+        ..write("", "")
+    };
     log.append(append).await.expect("accepted");
     run(log.schema(), "UPDATE {s}.record SET version = 2 WHERE position = 2").await;
     let mut records = read_all(&log).await;

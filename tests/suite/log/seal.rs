@@ -63,9 +63,14 @@ async fn nothing_of_the_text_is_stored(place: Place) {
         kind: RequestFiled::full_name(),
         data: filed.encode_to_vec(),
     };
-    log.append(Append { events: vec![event], keys: vec![new], ..Append::default() })
-        .await
-        .expect("it is new");
+    log.append(Append {
+        actor: "test".to_owned(),
+        events: vec![event],
+        keys: vec![new],
+        ..Append::default()
+    })
+    .await
+    .expect("it is new");
 
     let stored = read_all(&log).await[0].encode_to_vec();
     for part in ["Vries", "Dorpsstraat", "lantaarn"] {

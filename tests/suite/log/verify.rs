@@ -502,7 +502,9 @@ async fn filled_further(log: &Log) {
         kind: StatusChanged::full_name(),
         data: StatusChanged::default().encode_to_vec(),
     };
-    log.append(Append { events: vec![event], ..Append::default() }).await.expect("appended");
+    log.append(Append { actor: "test".to_owned(), events: vec![event], ..Append::default() })
+        .await
+        .expect("appended");
 }
 
 async fn it_can_begin_in_the_middle(place: Place) {
@@ -541,7 +543,8 @@ async fn it_goes_on_beside_a_log_that_grows(place: Place) {
         let (log, stop) = (log.clone(), stop.clone());
         async move {
             let mut grown = 0;
-            while !stop.load(Ordering::Relaxed) {
+            // No further: each look takes as long as the log is.
+            while !stop.load(Ordering::Relaxed) && grown < 20 * RECORDS {
                 join_all((0..50).map(|_| filled_further(&log))).await;
                 grown += 50;
             }

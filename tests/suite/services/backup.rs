@@ -309,7 +309,11 @@ async fn long_log(setup: Setup, records: usize) -> (Deployment, Log) {
         data: vec![7; 1 << 10],
     };
     for _ in 0..records / 500 {
-        let append = Append { events: vec![event.clone(); 500], ..Append::default() };
+        let append = Append {
+            actor: "test".to_owned(),
+            events: vec![event.clone(); 500],
+            ..Append::default()
+        };
         log.append(append).await.expect("accepted");
     }
     (deployment, log)
