@@ -252,7 +252,8 @@ async fn a_restore_that_is_interrupted_serves_nobody_and_can_be_done_again(place
         let half = to.with_file_name("half");
         let refused = back_up(&half, &master, &[schema.clone()], &|_, _, _| {}).await;
         assert!(matches!(refused, Err(BackupError::HalfRestored(_))), "{refused:?}");
-        fs::remove_dir_all(half).expect("it is there");
+        // Refused before anything was made, or right after.
+        let _ = fs::remove_dir_all(half);
     }
     // The connection that was given up may hold the lock for a moment.
     eventually(SOON, "it is restored", async || match restore(&backup, &target).await {

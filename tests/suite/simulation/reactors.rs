@@ -28,6 +28,8 @@ pub struct Answerer {
 pub struct Assigner {
     pub source: Arc<str>,
     pub own: SimLog,
+    /// Up to where it has offered, as it knows it.
+    pub offered: Cursor,
 }
 
 /// Whether the two have to do something about a record.
@@ -72,32 +74,35 @@ impl Reactor for Assigner {
     type Error = Refused;
 
     async fn through(&mut self) -> Result<Cursor, Refused> {
-        Ok(feed(&self.own).through(&self.source))
+        self.offered = feed(&self.own).through(&self.source);
+        Ok(self.offered.clone())
     }
 
     async fn offer(&mut self, records: &[Arc<Record>]) -> Result<bool, Refused> {
         let Some(last) = records.last() else { return Ok(true) };
         let id = command_id(AGREEMENT, &self.source, &Cursor::at(last));
+        let assign = Assign {
+            agreement_id: AGREEMENT.to_owned(),
+            source_log: self.source.to_string(),
+            after: self.offered.clone(),
+            source_positions: records.iter().filter(|r| concerns(r)).map(|r| r.position).collect(),
+            through: Cursor::at(last),
+        };
         loop {
             let length = self.own.length();
-            let feed = feed(&self.own);
-            let after = feed.through(&self.source);
-            let new = records.iter().filter(|r| r.position > after.position && concerns(r));
-            let assign = Assign {
-                agreement_id: AGREEMENT.to_owned(),
-                source_log: self.source.to_string(),
-                source_positions: new.map(|r| r.position).collect(),
-                after,
-                through: Cursor::at(last),
-            };
-            let decided = decide(&feed, FeedCommand::Assign(assign));
-            let Some(FeedEvent::Assigned(event)) = decided.ok().and_then(|mut events| events.pop())
-            else {
+            // Another process was first: begin from where it came to.
+            let decided = decide(&feed(&self.own), FeedCommand::Assign(assign.clone()))
+                .map_err(|_| Refused::Conflict)?;
+            let Some(FeedEvent::Assigned(event)) = decided.into_iter().next() else {
                 return Ok(true);
             };
             match self.own.append(&id, Some(length), ASSIGNED, event.encode_to_vec()).await {
                 Err(Refused::Conflict) => {}
-                other => return other.map(|()| true),
+                other => {
+                    other?;
+                    self.offered = Cursor::at(last);
+                    return Ok(true);
+                }
             }
         }
     }

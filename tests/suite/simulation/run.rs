@@ -129,7 +129,11 @@ impl Simulation {
                 self.world.process("an assigner", move || {
                     let this = this.clone();
                     async move {
-                        let mut reactor = Assigner { source: SOURCE.into(), own: this.own.clone() };
+                        let mut reactor = Assigner {
+                            source: SOURCE.into(),
+                            own: this.own.clone(),
+                            offered: Cursor::START,
+                        };
                         let task = Task::new(TaskKind::Reactor, "assigner");
                         react::run(&this.streamed(), &mut reactor, &task).await;
                     }
