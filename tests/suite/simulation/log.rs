@@ -65,6 +65,11 @@ impl SimLog {
         SimLog::of(&self.world, self.id.clone(), state)
     }
 
+    /// Whether both are the same log, and not one a backup of the other.
+    pub fn is(&self, other: &SimLog) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+
     pub fn records(&self) -> Vec<Arc<Record>> {
         lock(&self.state).records.clone()
     }

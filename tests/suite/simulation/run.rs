@@ -102,12 +102,25 @@ impl Simulation {
             self.world.process("a relay", move || {
                 let this = this.clone();
                 let source = this.source();
-                async move { this.relay(source).await }
+                async move {
+                    tokio::select! {
+                        biased;
+                        () = this.replaced(&source) => {}
+                        () = this.relay(source.clone()) => {}
+                    }
+                }
             });
             let this = self.clone();
             self.world.process("a projector", move || {
                 let this = this.clone();
-                async move { project(&this.source(), &this.rows).await }
+                async move {
+                    let source = this.source();
+                    tokio::select! {
+                        biased;
+                        () = this.replaced(&source) => {}
+                        () = project(&source, &this.rows) => {}
+                    }
+                }
             });
             let this = self.clone();
             self.world.process("a projector of the exchange", move || {
@@ -145,6 +158,14 @@ impl Simulation {
             let this = this.clone();
             async move { this.watch().await }
         });
+    }
+
+    /// Waits until the log that a process has was restored, and the process is
+    /// started again: nobody serves a log that is not there any more for ever.
+    async fn replaced(&self, had: &SimLog) {
+        while had.is(&self.source()) {
+            sleep(Duration::from_secs(5)).await;
+        }
     }
 
     async fn relay(&self, source: SimLog) {
