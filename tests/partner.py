@@ -3,7 +3,8 @@
 
 Follows one agreement's feed, prints a line for each event, checks that
 positions have no gap, and keeps the last position (with its epoch) in a file,
-so that it goes on there when it is started again.
+so that it goes on there when it is started again. With `--erasures` it follows
+what it has to delete instead, deletes it, and says so.
 """
 
 import argparse
@@ -36,12 +37,15 @@ def generated():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--address", required=True)
-    parser.add_argument("--agreement", required=True)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--agreement", help="follow its feed")
+    what.add_argument("--erasures", action="store_true", help="follow what is to be deleted")
     parser.add_argument("--root", type=pathlib.Path, required=True)
     parser.add_argument("--certificate", type=pathlib.Path, required=True)
     parser.add_argument("--key", type=pathlib.Path, required=True)
     parser.add_argument("--checkpoint", type=pathlib.Path, required=True)
-    parser.add_argument("--until", type=int, help="stop after this position")
+    parser.add_argument("--keep", type=pathlib.Path, help="keep events in this folder")
+    parser.add_argument("--until", type=int, help="stop after this position or number")
     arguments = parser.parse_args()
 
     generated()
@@ -58,23 +62,60 @@ def main():
         position, epoch = map(int, arguments.checkpoint.read_text().split())
     with grpc.secure_channel(arguments.address, credentials) as channel:
         feed = feed_pb2_grpc.FeedServiceStub(channel)
-        request = feed_pb2.SubscribeRequest(
-            agreement_id=arguments.agreement, after=position, epoch=epoch
-        )
-        for item in feed.Subscribe(request):
-            kind = item.WhichOneof("item")
-            if kind == "caught_up":
-                print(f"caught up at {item.position}", flush=True)
-            elif kind in ("event", "tombstone"):
-                if item.position != position + 1:
-                    sys.exit(f"a gap: {item.position} after {position}")
-                position, epoch = item.position, item.epoch
-                if kind == "event":
-                    show(item, events_pb2)
-                # Only after the event was dealt with.
-                arguments.checkpoint.write_text(f"{position} {epoch}")
-            if arguments.until and position >= arguments.until:
-                return
+        if arguments.erasures:
+            delete(feed, feed_pb2, arguments, position, epoch)
+        else:
+            follow(feed, feed_pb2, events_pb2, arguments, position, epoch)
+
+
+def follow(feed, feed_pb2, events_pb2, arguments, position, epoch):
+    """Follows an agreement's feed."""
+    request = feed_pb2.SubscribeRequest(
+        agreement_id=arguments.agreement, after=position, epoch=epoch
+    )
+    for item in feed.Subscribe(request):
+        kind = item.WhichOneof("item")
+        if kind == "caught_up":
+            print(f"caught up at {item.position}", flush=True)
+        elif kind in ("event", "tombstone"):
+            if item.position != position + 1:
+                sys.exit(f"a gap: {item.position} after {position}")
+            position, epoch = item.position, item.epoch
+            if kind == "event":
+                show(item, events_pb2)
+                if arguments.keep:
+                    kept = arguments.keep / arguments.agreement / str(position)
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    kept.write_bytes(item.event.SerializeToString())
+            # Only after the event was dealt with.
+            arguments.checkpoint.write_text(f"{position} {epoch}")
+        if arguments.until and position >= arguments.until:
+            return
+
+
+def delete(feed, feed_pb2, arguments, number, epoch):
+    """Deletes what there is to delete, and says so."""
+    from samen.regional.v1 import regional_pb2
+
+    request = feed_pb2.SubscribeErasuresRequest(after=number, epoch=epoch)
+    for item in feed.SubscribeErasures(request):
+        if item.WhichOneof("item") == "erasure":
+            if item.number != number + 1:
+                sys.exit(f"a gap: {item.number} after {number}")
+            number, epoch = item.number, item.epoch
+            erasure = item.erasure
+            if arguments.keep:
+                for position in erasure.positions:
+                    kept = arguments.keep / erasure.agreement_id / str(position)
+                    kept.unlink(missing_ok=True)
+            # Only after it is gone.
+            feed.ConfirmErasure(feed_pb2.ConfirmErasureRequest(epoch=epoch, number=number))
+            arguments.checkpoint.write_text(f"{number} {epoch}")
+            positions = ",".join(map(str, erasure.positions))
+            reason = regional_pb2.ErasureReason.Name(erasure.reason)
+            print(number, erasure.agreement_id, positions, reason, flush=True)
+        if arguments.until and number >= arguments.until:
+            return
 
 
 def show(item, events):

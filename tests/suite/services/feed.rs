@@ -2,6 +2,7 @@
 //! whatever is restarted; and nothing else.
 
 use futures::StreamExt;
+use samen_proto::cloudevents::CloudEvent;
 use samen_proto::cloudevents::cloud_event::Data;
 use samen_proto::cloudevents::cloud_event::cloud_event_attribute_value::Attr;
 use samen_proto::regional::subscribe_response::Item;
@@ -280,10 +281,15 @@ async fn a_rebuilt_store_gives_the_same_feed(setup: Setup) {
 
 fn subject(item: &SubscribeResponse) -> String {
     match &item.item {
-        Some(Item::Event(event)) => match &event.attributes["subject"].attr {
-            Some(Attr::CeString(subject)) => subject.clone(),
-            other => panic!("{other:?}"),
-        },
+        Some(Item::Event(event)) => subject_of(event),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What an event is about.
+pub fn subject_of(event: &CloudEvent) -> String {
+    match &event.attributes["subject"].attr {
+        Some(Attr::CeString(subject)) => subject.clone(),
         other => panic!("{other:?}"),
     }
 }

@@ -4,6 +4,7 @@
 
 mod backup;
 mod dashboard;
+mod erasures;
 mod feed;
 mod import;
 mod operations;
