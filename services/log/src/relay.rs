@@ -91,7 +91,7 @@ pub async fn run<S: Source, E: Exchange>(
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(backoff.next()) => {}
+            () = tokio::time::sleep(backoff.rest()) => {}
         }
     }
 }

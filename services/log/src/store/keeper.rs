@@ -243,7 +243,7 @@ async fn lanes(
     let behind: HashSet<String> = logs.iter().map(|log| log.log().to_owned()).collect();
     let behind = watch::Sender::new(behind);
     let rows = GenerationRows {
-        generation: &**generation,
+        generation,
         saw: |log: &str, cursor: &Cursor, caught_up: bool| {
             if generation.note(log, cursor) {
                 inner.publish(generation);
