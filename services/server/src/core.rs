@@ -48,8 +48,9 @@ impl Core {
 
     /// Begins to project the service's own log and these others, and is ready
     /// when the store holds what its own log does: nothing is answered from a
-    /// store that is still being built for the first time. A record that cannot
-    /// be handled is not waited for: the rest of the service goes on.
+    /// store that is still being built for the first time, or that holds what
+    /// the log lost when a backup was restored. A record that cannot be handled
+    /// is not waited for: the rest of the service goes on.
     pub async fn project(&self, others: &[Arc<dyn Follow>]) -> sqlx::Result<()> {
         let mut follows = others.to_vec();
         follows.push(Arc::new(self.log.clone()));
@@ -57,13 +58,27 @@ impl Core {
         let projecting = self.store.clone().run(follows, CancellationToken::new());
         let shutdown = &self.deployment.shutdown;
         supervise("projector", shutdown.clone(), projecting);
-        let Some(newest) = self.log.newest().await? else { return Ok(()) };
+        let newest = self.log.newest().await?.unwrap_or_default();
         tokio::select! {
-            () = self.see(&newest) => {}
+            () = self.holds(&newest) => {}
             () = self.stops() => tracing::warn!("answering from a store that goes no further"),
             () = shutdown.cancelled() => {}
         }
         Ok(())
+    }
+
+    /// Waits until the store has seen the newest record, and nothing that the
+    /// log does not have.
+    async fn holds(&self, newest: &Cursor) {
+        loop {
+            self.see(newest).await;
+            match self.log.knows(&self.store.cursor(self.log.id())).await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "the log cannot be compared with the store"),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Waits until a projector has met a record that it cannot handle.

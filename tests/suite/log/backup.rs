@@ -166,11 +166,11 @@ async fn what_is_restored_goes_on_in_an_epoch_of_its_own(place: Place) {
     let backup = open(&to, &master).await.expect("a backup");
     let mut epochs = vec![log.epoch()];
     let mut last = None;
-    for _ in 0..2 {
-        let target = place.another().await;
+    let targets = [place.another().await, place.another().await];
+    for target in &targets {
         // A process that had the empty log open must start again.
         let running = target.log(LOG).await;
-        restore(&backup, &target).await.expect("restored");
+        restore(&backup, target).await.expect("restored");
         let refused = running.append(write("request/1", "lost")).await;
         assert!(matches!(refused, Err(AppendError::Unavailable { .. })), "{refused:?}");
         let restored = target.log(LOG).await;

@@ -417,12 +417,14 @@ async fn when_a_source_was_restored_its_lost_events_are_withdrawn(setup: Setup) 
     let lost: Vec<u64> = (5..=7).collect();
     assert!(lost.starts_with(&erasure(&told[0]).positions), "{told:?}");
     assert!(erasure(&told[0]).positions.len() >= 2, "{told:?}");
-    let status = deployment.operate(&["status"]).await;
+    // It says so too while the store of before is still there, which fails.
+    let (_, status) = deployment.try_operate(&["status"]).await;
     assert!(status.contains("gm0384.requests was restored from a backup"), "{status}");
 
     // Once more: what was withdrawn stays so, and is not told again.
     deployment.stop().await;
-    put_back(&deployment, "requests", backup + 1).await;
+    let backup = newest(&deployment, "requests").await - 1;
+    put_back(&deployment, "requests", backup).await;
     deployment.restart().await;
     let last = file(&deployment, "j").await;
     read(&deployment, &partner, &agreement, 0, 11).await;

@@ -205,7 +205,9 @@ impl Eraser {
         }
     }
 
-    async fn destroy(&self, keys: BTreeMap<String, ErasureReason>) -> Result<(), Failure> {
+    /// Puts keys on the list, which is made where there is none, and destroys
+    /// them.
+    pub async fn destroy(&self, keys: BTreeMap<String, ErasureReason>) -> Result<(), Failure> {
         let (path, log) = (self.destroyed.path.clone(), self.log.id().to_owned());
         let listed = keys.clone();
         let write = tokio::task::spawn_blocking(move || {

@@ -1,7 +1,7 @@
 //! The list of destroyed keys, applied before a service answers: so that a log
 //! and keys that were put back from an old backup revive nobody.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::pin::pin;
 
 use futures::TryStreamExt;
@@ -73,6 +73,9 @@ pub async fn apply(eraser: &Eraser) -> Result<(), Failure> {
         keyring.destroy(listed.iter().map(String::as_str)).await?;
     }
     if restored {
+        // A log that says that all is carried out asks for the list from here
+        // on, be it empty.
+        eraser.destroy(BTreeMap::new()).await?;
         let done = completed.map_or(0, |completed| completed.position);
         eraser::complete(log, &id, done, untold.len()).await?;
         eraser.catch_up().await?;
