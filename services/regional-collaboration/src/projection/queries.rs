@@ -151,29 +151,25 @@ pub async fn sent_places(
 ) -> sqlx::Result<Option<Vec<SentPlaces>>> {
     let mut sql = Sql::new(schema, "SELECT CASE WHEN ");
     has_seen(&mut sql, schema, seen);
-    sql.push(
-        &schema
-            .sql(
-                " THEN 1 ELSE 0 END,
+    add(
+        &mut sql,
+        schema,
+        " THEN 1 ELSE 0 END,
              COALESCE(p.agreement, ''), COALESCE(p.partner, ''), COALESCE(p.position, 0)
          FROM (SELECT 1 AS one) AS always
          LEFT JOIN (
              SELECT DISTINCT e.agreement, a.partner, e.position
              FROM {s}.feed_entry AS e
              JOIN {s}.agreement AS a ON a.id = e.agreement",
-            )
-            .0,
     );
     match gone {
         Gone::Erased { log, stream, key_ids } => {
-            sql.push(
-                &schema
-                    .sql(
-                        " JOIN {s}.source_key AS k ON k.log = e.source_log
+            add(
+                &mut sql,
+                schema,
+                " JOIN {s}.source_key AS k ON k.log = e.source_log
                       AND k.position = e.source_position AND k.epoch = e.source_epoch
                   WHERE k.log = ",
-                    )
-                    .0,
             );
             sql.bind(*log).push(" AND k.stream = ").bind(*stream);
             sql.push(" AND k.key_id").any_of(key_ids.iter().cloned());
@@ -183,14 +179,12 @@ pub async fn sent_places(
             sql.push(" AND e.withdrawn = ").bind(at);
         }
     }
-    sql.push(
-        &schema
-            .sql(
-                " AND e.told = 0 AND e.position <= COALESCE((
+    add(
+        &mut sql,
+        schema,
+        " AND e.told = 0 AND e.position <= COALESCE((
               SELECT d.reached FROM {s}.disclosure AS d
               WHERE d.agreement = e.agreement AND d.position < ",
-            )
-            .0,
     );
     sql.bind(at);
     sql.push(
@@ -215,12 +209,17 @@ pub async fn sent_places(
     Ok(Some(found))
 }
 
+/// Adds text with names to qualify.
+fn add(sql: &mut Sql, schema: &Schema, text: &str) {
+    sql.push(&schema.sql(text).0);
+}
+
 /// Adds the condition that the store has seen at least this much of each log.
 /// What stands in a later epoch comes after all of an earlier one, if that is
 /// still history.
 fn has_seen(sql: &mut Sql, schema: &Schema, seen: &[(String, Cursor)]) {
     let followed: Vec<_> = seen.iter().filter(|(_, cursor)| cursor.position > 0).collect();
-    sql.push(&schema.sql("(SELECT COUNT(*) FROM {s}.checkpoint AS c WHERE 1 = 0").0);
+    add(sql, schema, "(SELECT COUNT(*) FROM {s}.checkpoint AS c WHERE 1 = 0");
     for (log, cursor) in &followed {
         sql.push(" OR (c.log = ").bind(log.as_str());
         sql.push(" AND (c.epoch > ").bind(cursor.epoch);
