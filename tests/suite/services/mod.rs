@@ -5,6 +5,7 @@
 mod backup;
 mod dashboard;
 mod feed;
+mod forgetting;
 mod import;
 mod operations;
 mod participation;
