@@ -23,8 +23,10 @@ use samen_proto::privacy::{ContentErased, ForgetPersonRequest, Person, Subject, 
 use samen_proto::requests::request_service_client::RequestServiceClient;
 use samen_proto::requests::*;
 use samen_tests::deployment::{Authorised, Deployment, Setup};
+use samen_tests::eventually;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
 use super::shared::{SOON, new_id, report};
 
@@ -65,7 +67,13 @@ async fn reveal(
     id: &str,
 ) -> (Option<String>, Option<String>) {
     let ask = RevealRequestRequest { id: id.to_owned(), purpose: Purpose::Handling.into() };
-    let revealed = handler.reveal_request(ask).await.expect("revealed").into_inner();
+    let revealed = eventually(SOON, "the request is there", async || {
+        match handler.reveal_request(ask).await {
+            Err(refusal) if refusal.code() == Code::NotFound => None,
+            answer => Some(answer.expect("revealed").into_inner()),
+        }
+    })
+    .await;
     (revealed.description.map(|text| text.text), revealed.reporter.map(|reporter| reporter.name))
 }
 

@@ -1,0 +1,121 @@
+//! What is held about a person, given to them.
+
+use futures::StreamExt;
+use samen_proto::privacy::export_person_response::Item;
+use samen_proto::privacy::*;
+use samen_tests::deployment::{Deployment, Setup};
+use serde_json::Value;
+use tonic::Code;
+
+use super::super::in_both_setups;
+use super::super::participation::published;
+use super::super::shared::refused;
+use super::*;
+
+in_both_setups!(
+    a_person_gets_all_that_they_gave_readable_and_in_order,
+    an_employee_is_not_given_what_others_told_them,
+);
+
+/// An export: its records, with their JSON read.
+async fn exported(privacy: &mut Privacy, person: Option<Person>) -> Vec<(HeldRecord, Value)> {
+    let answer = privacy.export_person(ExportPersonRequest { person }).await;
+    let mut items = answer.expect("a stream").into_inner();
+    let mut records = Vec::new();
+    while let Some(item) = items.next().await {
+        match item.expect("an item").item.expect("something") {
+            Item::Record(record) => {
+                let json = serde_json::from_str(&record.json).expect("JSON");
+                records.push((record, json));
+            }
+            Item::End(end) => {
+                assert_eq!(end.records, records.len() as u64);
+                let last = records.last().map_or(0, |(r, _)| position(r));
+                assert!(end.position.expect("where").position >= last);
+                assert!(items.next().await.is_none(), "the end is the last");
+                let order: Vec<_> = records.iter().map(|(record, _)| position(record)).collect();
+                assert!(order.is_sorted(), "{order:?}");
+                return records;
+            }
+        }
+    }
+    panic!("it ended without an end")
+}
+
+fn position(record: &HeldRecord) -> u64 {
+    record.position.as_ref().expect("where").position
+}
+
+fn of_kind<'a>(records: &'a [(HeldRecord, Value)], kind: &str) -> Vec<&'a Value> {
+    let of_kind = records.iter().filter(|(record, _)| record.r#type.ends_with(kind));
+    of_kind.map(|(_, json)| json).collect()
+}
+
+async fn a_person_gets_all_that_they_gave_readable_and_in_order(setup: Setup) {
+    let deployment = Deployment::start(setup).await;
+    let mut lead = deployment.participation("l", &["process_lead"]).await;
+    let process = published(&mut lead).await;
+    let mut zoe = deployment.requests("zoe", &["resident"]).await;
+    let mut other = deployment.requests("other", &["resident"]).await;
+    for text in ["Een \"aanhaling\" & ë", "Twee"] {
+        zoe.file_request(report_by("Zoë", text)).await.expect("filed");
+        other.file_request(report_by("Anders", "Niet van haar")).await.expect("filed");
+    }
+    contribute(&deployment, "zoe", &process, "Een boom").await;
+
+    let mut mine = deployment.requests_privacy("zoe", &["resident"]).await;
+    let records = exported(&mut mine, None).await;
+    let filed = of_kind(&records, "RequestFiled");
+    assert_eq!(filed.len(), 2);
+    assert_eq!(filed[0]["description"]["text"], "Een \"aanhaling\" & ë");
+    assert_eq!(filed[0]["reporter"]["name"], "Zoë");
+    assert_eq!(filed[0]["reporter"]["email"], "Zoë@example.org");
+    assert_eq!(filed[0]["channel"], "CHANNEL_WEB");
+    assert_eq!(filed[0]["location"]["latitude"], 52.352);
+    assert_eq!(filed[1]["description"]["text"], "Twee");
+    assert!(records.iter().all(|(record, _)| !record.json.contains("Niet van haar")));
+    // That it was given is recorded, and given with the next.
+    assert_eq!(of_kind(&records, "PersonExported").len(), 1);
+    let mut officer = deployment.requests_privacy("officer", OFFICER).await;
+    let records = exported(&mut officer, subject(&deployment, "zoe")).await;
+    assert_eq!(of_kind(&records, "RequestFiled").len(), 2);
+    assert_eq!(of_kind(&records, "PersonExported").len(), 2);
+    let person = of_kind(&records, "PersonExported")[0]["person"].as_str().expect("an id");
+    let by_id = Some(Person { person: Some(person::Person::Id(person.to_owned())) });
+    let same = exported(&mut officer, by_id.clone()).await;
+    assert_eq!(same.len(), records.len() + 1);
+
+    let mut participation = deployment.participation_privacy("zoe", &["resident"]).await;
+    let records = exported(&mut participation, None).await;
+    assert_eq!(of_kind(&records, "ContributionSubmitted")[0]["text"]["text"], "Een boom");
+
+    // Nobody else's, by any name.
+    let mut others = deployment.requests_privacy("other", &["resident"]).await;
+    for person in [by_id, subject(&deployment, "zoe")] {
+        let answer = others.export_person(ExportPersonRequest { person }).await;
+        refused(answer.map(drop), Code::PermissionDenied, "NOT_YOURSELF");
+    }
+    let mut handler = deployment.requests_privacy("h", &["handler"]).await;
+    let answer = handler.export_person(ExportPersonRequest { person: None }).await;
+    refused(answer.map(drop), Code::PermissionDenied, "ROLE_MISSING");
+
+    // What was erased is left out; that there was something is not.
+    officer.forget_person(forget(&deployment, "zoe")).await.expect("forgotten");
+    let records = exported(&mut mine, None).await;
+    let filed = of_kind(&records, "RequestFiled");
+    assert_eq!(filed.len(), 2);
+    assert!(filed.iter().all(|f| f.get("description").is_none() && f.get("reporter").is_none()));
+    assert_eq!(of_kind(&records, "PersonForgotten").len(), 1);
+}
+
+async fn an_employee_is_not_given_what_others_told_them(setup: Setup) {
+    let deployment = Deployment::start(setup).await;
+    let mut handler = deployment.requests("handler", &["handler"]).await;
+    handler.file_request(phoned("Mevrouw Bel", "Aan de telefoon")).await.expect("filed");
+    let mut officer = deployment.requests_privacy("officer", OFFICER).await;
+    let records = exported(&mut officer, subject(&deployment, "handler")).await;
+    let filed = of_kind(&records, "RequestFiled");
+    assert_eq!(filed.len(), 1);
+    assert_eq!(filed[0]["channel"], "CHANNEL_PHONE");
+    assert!(filed[0].get("description").is_none() && filed[0].get("reporter").is_none());
+}

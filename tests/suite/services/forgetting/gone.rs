@@ -5,8 +5,6 @@ use samen_proto::privacy::{ForgetPersonRequest, RedactTextRequest};
 use samen_proto::requests::watch_requests_response::Item;
 use samen_proto::requests::*;
 use samen_tests::deployment::{Deployment, Setup};
-use samen_tests::eventually;
-use tonic::Code;
 
 use super::super::in_both_setups;
 use super::super::participation::published;
