@@ -68,7 +68,7 @@ async fn reveal(
 ) -> (Option<String>, Option<String>) {
     let ask = RevealRequestRequest { id: id.to_owned(), purpose: Purpose::Handling.into() };
     let revealed = eventually(SOON, "the request is there", async || {
-        match handler.reveal_request(ask).await {
+        match handler.reveal_request(ask.clone()).await {
             Err(refusal) if refusal.code() == Code::NotFound => None,
             answer => Some(answer.expect("revealed").into_inner()),
         }
