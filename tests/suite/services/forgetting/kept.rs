@@ -266,6 +266,9 @@ async fn what_was_kept_long_enough_is_erased_once_and_holds_defer_it(setup: Setu
         (reveal(&mut handler, &last.id).await == gone).then_some(())
     })
     .await;
+    // Stopped in the middle, it is completed before it answers again.
+    deployment.stop().await;
+    deployment.restart().await;
     deployment.stop().await;
     let told = told(&records(&deployment, "requests").await);
     for id in filed.iter().chain([&later, &last.id]) {
