@@ -180,12 +180,18 @@ impl Line {
                     Some(Lost::Answer) => drop(self.deaf.send_replace(true)),
                     None => {}
                 }
-                seen.drain(..seen.len().saturating_sub(CHUNK));
+                // What went by before it was looked for does not count.
+                seen.drain(..seen.len().saturating_sub(self.part()));
             } else if *self.deaf.borrow() {
                 return Err(());
             }
             to.write_all(bytes).await.map_err(drop)?;
         }
+    }
+
+    /// Bytes that may be the beginning of what is looked for.
+    fn part(&self) -> usize {
+        lock(&self.wire.watched).as_ref().map_or(0, |(bytes, _)| bytes.len().saturating_sub(1))
     }
 
     /// Whether these bytes hold what is looked for.

@@ -3,4 +3,3 @@
 mod contract;
 mod log;
 mod services;
-mod simulation;

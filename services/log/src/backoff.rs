@@ -23,7 +23,7 @@ impl Backoff {
     }
 
     /// How long to rest now. The next rest is twice as long.
-    pub fn next(&mut self) -> Duration {
+    pub fn rest(&mut self) -> Duration {
         let rest = self.next;
         self.next = (rest * 2).min(self.longest);
         rest
@@ -32,6 +32,6 @@ impl Backoff {
     /// Between half of it and all of it, by chance: so that many who were cut
     /// off at once do not come back at once.
     pub fn next_jittered(&mut self) -> Duration {
-        self.next().mul_f64(rand::random_range(0.5..1.0))
+        self.rest().mul_f64(rand::random_range(0.5..1.0))
     }
 }

@@ -91,7 +91,7 @@ pub async fn run<S: Source, E: Exchange>(
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(backoff.next()) => {}
+            () = tokio::time::sleep(backoff.rest()) => {}
         }
     }
 }
@@ -129,7 +129,7 @@ impl<S: Source, E: Exchange> Relay<S, E> {
                 biased;
                 _ = look.tick() => {
                     self.saw(&settled);
-                    self.look(&settled, made).await?;
+                    self.look(&settled, made, waiting.is_empty()).await?;
                 }
                 item = items.next(), if waiting.len() < IN_FLIGHT => match item {
                     Some(Ok(Item::Record(record))) => {
@@ -234,8 +234,10 @@ impl<S: Source, E: Exchange> Relay<S, E> {
         }
     }
 
-    /// Fails where the stream is not what was left there.
-    async fn look(&self, settled: &Cursor, made: i128) -> Result<(), RelayError> {
+    /// Fails where the stream is not what was left there. What another relay
+    /// added is compared like everything that is found: it may be of a log that
+    /// was restored since.
+    async fn look(&self, settled: &Cursor, made: i128, idle: bool) -> Result<(), RelayError> {
         match self.exchange.find().await? {
             None => Err(RelayError::Changed("it is gone")),
             Some(found) if found.made != made => Err(RelayError::Changed("it is another one")),
@@ -244,6 +246,9 @@ impl<S: Source, E: Exchange> Relay<S, E> {
             }
             Some(found) if found.last < settled.position => {
                 Err(RelayError::Changed("it lost its end"))
+            }
+            Some(found) if idle && found.last > settled.position => {
+                Err(RelayError::Changed("another relay added to it"))
             }
             Some(found) if found.has_holes() => Err(RelayError::Changed("it has holes")),
             Some(_) => Ok(()),

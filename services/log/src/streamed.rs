@@ -98,7 +98,7 @@ impl<E: Exchange> Streamed<E> {
     }
 
     /// Reads the stream, until it is another one or does not continue.
-    fn from_stream(&self, mut seen: Cursor, found: Found) -> Parts {
+    fn by_stream(&self, mut seen: Cursor, found: Found) -> Parts {
         let this = self.clone();
         Box::pin(async_stream::try_stream! {
             let mut messages = this.exchange.messages(seen.position);
@@ -133,7 +133,7 @@ impl<E: Exchange> Streamed<E> {
     }
 
     /// Reads from the owner, until the stream serves.
-    fn from_owner(&self, mut seen: Cursor, owner: Arc<dyn Follow>) -> Parts {
+    fn by_owner(&self, mut seen: Cursor, owner: Arc<dyn Follow>) -> Parts {
         let this = self.clone();
         Box::pin(async_stream::try_stream! {
             let mut items = owner.follow(seen.clone());
@@ -234,8 +234,8 @@ impl<E: Exchange> Follow for Streamed<E> {
             loop {
                 let serves = this.serves(&seen).await.map_err(|e| this.unavailable(e))?;
                 let mut parts = match (serves, doubt.take(), &this.owner) {
-                    (Serves::Yes(found), None, _) => this.from_stream(seen.clone(), found),
-                    (_, _, Some(owner)) => this.from_owner(seen.clone(), owner.clone()),
+                    (Serves::Yes(found), None, _) => this.by_stream(seen.clone(), found),
+                    (_, _, Some(owner)) => this.by_owner(seen.clone(), owner.clone()),
                     (serves, doubt, None) => {
                         let error = doubt.or_else(|| this.alone(&seen, &serves, served.elapsed()));
                         if let Some(error) = error {

@@ -24,8 +24,6 @@ pub const FOR_EVER: Duration = Duration::ZERO;
 
 /// A relay at work, until it is dropped.
 pub struct Relay {
-    /// What it shows.
-    pub task: Task,
     running: tokio::task::JoinHandle<()>,
     shutdown: DropGuard,
 }
@@ -36,8 +34,8 @@ impl Relay {
         let retention = Retention { max_age, replicas: 1 };
         let exchange = JetStream::new(nats.client().await, log.id());
         let task = Task::new(TaskKind::Relay, "relay");
-        let run = relay::run(log.clone(), exchange, retention, task.clone(), shutdown.clone());
-        Relay { task, running: tokio::spawn(run), shutdown: shutdown.drop_guard() }
+        let run = relay::run(log.clone(), exchange, retention, task, shutdown.clone());
+        Relay { running: tokio::spawn(run), shutdown: shutdown.drop_guard() }
     }
 
     pub async fn stop(self) {

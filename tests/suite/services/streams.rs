@@ -169,7 +169,7 @@ async fn a_reader_that_stalls_is_ended_and_costs_others_nothing(setup: Setup) {
 
     let process = deployment.requests_process();
     eventually(SOON, "the stalled stream is dropped", async || {
-        (process.output().contains("a reader stalled") && open(process) == before - 1).then_some(())
+        (process.output().contains("a reader stalled") && open(process) < before).then_some(())
     })
     .await;
     // The connection, and the other stream on it, go on.
@@ -275,7 +275,7 @@ async fn a_connection_that_died_is_free_again(setup: Setup) {
     assert_eq!(open(process), before + 20);
     proxy.freeze();
     let frozen = Instant::now();
-    eventually(SOON, "its streams are dropped", async || (open(process) == before).then_some(()))
+    eventually(SOON, "its streams are dropped", async || (open(process) <= before).then_some(()))
         .await;
     // Two seconds of silence and one for the answer, and time for a busy
     // machine; nothing else would have ended them in less than a minute.

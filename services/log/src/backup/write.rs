@@ -87,7 +87,11 @@ async fn begin(logs: &[Schema]) -> Result<Manifest, BackupError> {
 async fn head(schema: &Schema) -> Result<LogManifest, BackupError> {
     let sql = schema.sql("SELECT log, epoch, position, hash FROM {s}.head WHERE one = 1");
     on_db!(&schema.db, pool => {
-        let row = sqlx::query(sql).fetch_one(pool).await?;
+        // Tables alone: a restore that had only just begun.
+        let row = sqlx::query(sql).fetch_optional(pool).await?;
+        let Some(row) = row else {
+            return Err(BackupError::HalfRestored(schema.name().to_owned()));
+        };
         let found: String = row.get(0);
         let epoch: i64 = row.get(1);
         if epoch == RESTORING {

@@ -243,7 +243,7 @@ async fn lanes(
     let behind: HashSet<String> = logs.iter().map(|log| log.log().to_owned()).collect();
     let behind = watch::Sender::new(behind);
     let rows = GenerationRows {
-        generation: &**generation,
+        generation,
         saw: |log: &str, cursor: &Cursor, caught_up: bool| {
             if generation.note(log, cursor) {
                 inner.publish(generation);
@@ -311,11 +311,13 @@ pub(super) async fn begin_another(inner: &Arc<Inner>, reason: &str) -> sqlx::Res
     let last = numbers(&inner.location, &inner.fingerprint).await?.into_iter().max();
     let last = last.unwrap_or(serving.number);
     if last > serving.number {
-        let schema = inner.location.find(&generation::name(&inner.fingerprint, last)).await?;
-        let state = generation::state(&schema).await;
-        schema.close_own().await;
-        if state.is_ok_and(|state| !state.ready && !state.lost) {
-            return Ok(generation::name(&inner.fingerprint, last));
+        let name = generation::name(&inner.fingerprint, last);
+        if let Ok(schema) = inner.location.find(&name).await {
+            let state = generation::state(&schema).await;
+            schema.close_own().await;
+            if state.is_ok_and(|state| !state.ready && !state.lost) {
+                return Ok(name);
+            }
         }
     }
     let generation = open(inner, last + 1, reason).await?;
@@ -336,7 +338,8 @@ pub(super) async fn list(inner: &Arc<Inner>) -> sqlx::Result<Vec<Shown>> {
             _ => ShownState::Retired,
         };
         let mut shown = Shown { name, state, progress: Vec::new(), created_at: None };
-        let schema = inner.location.find(&shown.name).await?;
+        // It may be gone by now.
+        let Ok(schema) = inner.location.find(&shown.name).await else { continue };
         // One of another release may look otherwise.
         if let (Ok(seen), Ok(state)) =
             (generation::checkpoints(&schema).await, generation::state(&schema).await)

@@ -322,12 +322,7 @@ pub async fn evict(log: Log, keyring: Keyring, shutdown: CancellationToken) {
     }
 }
 
-async fn append(
-    log: &Log,
-    id: String,
-    stream: &str,
-    event: &(impl Message + Name),
-) -> Result<(), Failure> {
+async fn append(log: &Log, id: String, stream: &str, event: &impl Name) -> Result<(), Failure> {
     let append = Append {
         actor: ACTOR.to_owned(),
         command: Some(CommandId { id, fingerprint: Vec::new(), key_id: None }),
@@ -339,7 +334,7 @@ async fn append(
 }
 
 /// An event to append to a stream.
-pub fn new_event<M: Message + Name>(stream: &str, event: &M) -> NewEvent {
+pub fn new_event<M: Name>(stream: &str, event: &M) -> NewEvent {
     NewEvent { stream: stream.to_owned(), kind: M::full_name(), data: event.encode_to_vec() }
 }
 

@@ -35,7 +35,7 @@ pub struct Redaction;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Rejection {
     #[error("{}", explain(.0))]
-    Held(HoldPlaced),
+    Held(Box<HoldPlaced>),
     #[error("{event}.{field} of {stream} is kept until {until:.0}: {ground}")]
     Kept { stream: String, event: String, field: String, until: Timestamp, ground: String },
     #[error("there is no text in {stream} that could be erased")]
@@ -71,7 +71,7 @@ pub fn may_erase(
 ) -> Result<(), Rejection> {
     let streams = held.iter().map(|held| held.record.stream.as_str());
     if let Some(hold) = holds.on(now, person, streams) {
-        return Err(Rejection::Held(hold.clone()));
+        return Err(Rejection::Held(Box::new(hold.clone())));
     }
     for Held { record, content } in held {
         if let Some((until, ground)) = retention.kept_until(record, &content.field)

@@ -113,7 +113,7 @@ impl PrivacyService for Privacy {
         let message = request.into_inner();
         let mut check = Check::default();
         check.request_id(&message.request_id);
-        let one = message.person.is_some() != !message.stream.is_empty();
+        let one = message.person.is_some() == message.stream.is_empty();
         check.require(one, "person", "must be given, or a stream, and not both");
         check.choice::<HoldGround>("ground", message.ground);
         check.text("reference", &message.reference, 1..=200);
