@@ -9,7 +9,6 @@ mod forgetting;
 mod import;
 mod operations;
 mod participation;
-mod privacy;
 mod reconcilers;
 mod requests;
 mod shared;

@@ -119,3 +119,48 @@ async fn an_employee_is_not_given_what_others_told_them(setup: Setup) {
     assert_eq!(filed[0]["channel"], "CHANNEL_PHONE");
     assert!(filed[0].get("description").is_none() && filed[0].get("reporter").is_none());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_officer_does_it_from_a_terminal() {
+    let deployment = Deployment::start(Setup::AllInOne).await;
+    let mut lead = deployment.participation("l", &["process_lead"]).await;
+    let process = published(&mut lead).await;
+    let mut zoe = deployment.requests("zoe", &["resident"]).await;
+    zoe.file_request(report_by("Zoe", "Kapot")).await.expect("filed");
+    contribute(&deployment, "zoe", &process, "Een boom").await;
+
+    let export = deployment.officer(&["export", "--subject", "zoe"]).await;
+    let lines: Vec<Value> =
+        export.1.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let texts: Vec<_> = lines
+        .iter()
+        .filter_map(|line| {
+            let event = &line["event"];
+            let text = event["description"]["text"].as_str().or(event["text"]["text"].as_str())?;
+            Some((line["log"].as_str().expect("a log"), text))
+        })
+        .collect();
+    let expected = [("gm0384.participation", "Een boom"), ("gm0384.requests", "Kapot")];
+    assert_eq!(texts, expected);
+
+    let (status, output) = deployment.officer(&["forget", "--subject", "zoe"]).await;
+    assert!(status.success(), "{output}");
+    assert!(output.contains("participation: forgotten (2 keys"), "{output}");
+    assert!(output.contains("requests: forgotten (3 keys"), "{output}");
+    let (_, export) = deployment.officer(&["export", "--subject", "zoe"]).await;
+    assert!(!export.contains("Kapot") && !export.contains("Een boom"), "{export}");
+
+    // What is kept is told, with its ground, and by the exit code.
+    let mut officer = deployment.requests_privacy("officer", OFFICER).await;
+    let place = PlaceHoldRequest {
+        request_id: super::super::shared::new_id(),
+        person: subject(&deployment, "zoe"),
+        ground: HoldGround::Archiving.into(),
+        reference: "selectielijst 12".to_owned(),
+        ..Default::default()
+    };
+    officer.place_hold(place).await.expect("placed");
+    let (status, output) = deployment.officer(&["forget", "--subject", "zoe"]).await;
+    assert_eq!(status.code(), Some(1), "{output}");
+    assert!(output.contains("requests: not forgotten: an archiving duty (selectielijst 12)"));
+}

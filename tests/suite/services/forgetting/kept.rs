@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost::Message;
 use samen_proto::privacy::*;
 use samen_proto::requests::FileRequestRequest;
 use samen_tests::deployment::{Deployment, Setup};
@@ -16,6 +17,7 @@ use super::*;
 in_both_setups!(
     a_hold_refuses_with_its_ground_until_it_is_lifted_or_over,
     a_hold_is_placed_on_what_there_is_and_by_officers,
+    a_hold_that_comes_at_the_same_moment_is_never_missed,
     what_must_be_kept_is_not_erased_before_its_term,
     what_was_kept_long_enough_is_erased_once_and_holds_defer_it,
 );
@@ -169,6 +171,45 @@ async fn a_hold_is_placed_on_what_there_is_and_by_officers(setup: Setup) {
             let placed = hold.create_time.expect("when").seconds;
             assert!((jiff::Timestamp::now().as_second() - placed).abs() < 120);
         }
+    }
+}
+
+async fn a_hold_that_comes_at_the_same_moment_is_never_missed(setup: Setup) {
+    const ROUNDS: usize = 25;
+    let mut deployment = Deployment::start(setup).await;
+    let mut handler = deployment.requests("h", &["handler"]).await;
+    let mut ids = Vec::new();
+    for round in 0..ROUNDS {
+        let filed = handler.file_request(phoned("Beller", &format!("{round}"))).await;
+        ids.push(filed.expect("filed").into_inner().id);
+    }
+    let officer = deployment.requests_privacy("officer", OFFICER).await;
+    let mut outcomes = Vec::new();
+    for id in &ids {
+        let stream = format!("request/{id}");
+        let redact =
+            RedactTextRequest { request_id: new_id(), stream: stream.clone(), versions: Vec::new() };
+        let place = PlaceHoldRequest { stream, ..hold(HoldGround::LegalClaim, "bezwaar") };
+        let (mut one, mut other) = (officer.clone(), officer.clone());
+        let (redacted, placed) = tokio::join!(one.redact_text(redact), other.place_hold(place));
+        placed.expect("placed, whatever becomes of the other");
+        outcomes.push(redacted.is_ok());
+    }
+    deployment.stop().await;
+    // In the log, nothing is asked of what was held by then.
+    let mut held = std::collections::HashSet::new();
+    let mut redacted = std::collections::HashSet::new();
+    for record in records(&deployment, "requests").await {
+        if record.r#type == HoldPlaced::full_name() {
+            held.insert(HoldPlaced::decode(record.data.as_slice()).expect("an event").stream);
+        } else if record.r#type == TextRedacted::full_name() {
+            let stream = TextRedacted::decode(record.data.as_slice()).expect("an event").stream;
+            assert!(!held.contains(&stream), "{stream} was held");
+            redacted.insert(stream);
+        }
+    }
+    for (id, done) in ids.iter().zip(outcomes) {
+        assert_eq!(redacted.contains(&format!("request/{id}")), done);
     }
 }
 
