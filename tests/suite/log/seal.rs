@@ -135,7 +135,8 @@ async fn a_destroyed_key_is_never_remembered(place: Place) {
             })
         };
         let sealed = here.of_person(&person).await.expect("stored").expect("new").seal(&text());
-        let asked: Vec<_> = (0..4).map(|n| asking(if n % 2 == 0 { &here } else { &there })).collect();
+        let asked: Vec<_> =
+            (0..4).map(|n| asking(if n % 2 == 0 { &here } else { &there })).collect();
         here.destroy([id.as_str()]).await.expect("destroyed");
         assert!(here.of_person(&person).await.expect("no error").is_none());
         // Another process hears of it, and reads nothing with it before that.

@@ -100,10 +100,8 @@ async fn only_keys_of_a_person_are_lost_from_every_file(setup: Setup) {
 
     let before = keys(&deployment, "requests").await;
     let mine: Vec<_> = filed.iter().filter(|(name, _)| *name == "zoemarkeert").collect();
-    let lost: Vec<String> = mine
-        .iter()
-        .flat_map(|(_, id)| [format!("text/{id}"), format!("reporter/{id}")])
-        .collect();
+    let lost: Vec<String> =
+        mine.iter().flat_map(|(_, id)| [format!("text/{id}"), format!("reporter/{id}")]).collect();
     let wrapped = |key: &String| before[key].clone().expect("not destroyed yet");
     // Before, the search finds each in the database.
     let all = files(&mut deployment).await;
@@ -274,8 +272,10 @@ async fn rows(deployment: &Deployment) -> (Vec<(String, bool, bool)>, (String, S
     let requests = "SELECT id, length(description) = 0, length(reporter) = 0 FROM {s}.request
                     ORDER BY id";
     let texts = "SELECT id, length(text) = 0 FROM {s}.contribution ORDER BY length(text)";
-    let (requests, texts) =
-        (select(deployment, "requests", requests).await, select(deployment, "participation", texts).await);
+    let (requests, texts) = (
+        select(deployment, "requests", requests).await,
+        select(deployment, "participation", texts).await,
+    );
     let requests = requests.into_iter().map(|(id, flags)| (id, flags[0], flags[1])).collect();
     let contribution = |empty: bool| {
         let found = texts.iter().find(|(_, flags)| flags[0] == empty);

@@ -64,16 +64,13 @@ async fn a_hold_refuses_with_its_ground_until_it_is_lifted_or_over(setup: Setup)
     let me = ForgetPersonRequest { request_id: new_id(), person: None };
 
     // On one request: it refuses the person's forgetting too, and names both.
-    let place = PlaceHoldRequest {
-        stream: stream.clone(),
-        ..hold(HoldGround::LegalClaim, "zaak 2026-17")
-    };
+    let place =
+        PlaceHoldRequest { stream: stream.clone(), ..hold(HoldGround::LegalClaim, "zaak 2026-17") };
     let placed = officer.place_hold(place.clone()).await.expect("placed").into_inner();
     assert_eq!(officer.place_hold(place).await.expect("the same").into_inner().id, placed.id);
-    for (kind, on, words) in [
-        ground(mine.forget_person(me.clone()).await),
-        ground(officer.redact_text(all()).await),
-    ] {
+    for (kind, on, words) in
+        [ground(mine.forget_person(me.clone()).await), ground(officer.redact_text(all()).await)]
+    {
         assert_eq!((kind.as_str(), on.as_str()), ("HOLD", stream.as_str()));
         assert!(words.contains("a legal claim") && words.contains("zaak 2026-17"), "{words}");
     }
@@ -130,9 +127,15 @@ async fn a_hold_is_placed_on_what_there_is_and_by_officers(setup: Setup) {
 
     for (field, place) in [
         ("person", good.clone()),
-        ("person", PlaceHoldRequest { person: person.clone(), stream: stream.clone(), ..good.clone() }),
+        (
+            "person",
+            PlaceHoldRequest { person: person.clone(), stream: stream.clone(), ..good.clone() },
+        ),
         ("ground", PlaceHoldRequest { person: person.clone(), ground: 0, ..good.clone() }),
-        ("reference", PlaceHoldRequest { person: person.clone(), reference: String::new(), ..good.clone() }),
+        (
+            "reference",
+            PlaceHoldRequest { person: person.clone(), reference: String::new(), ..good.clone() },
+        ),
         (
             "until",
             PlaceHoldRequest {
@@ -167,7 +170,10 @@ async fn a_hold_is_placed_on_what_there_is_and_by_officers(setup: Setup) {
         let holds = officer.list_holds(ask).await.expect("a list").into_inner().holds;
         assert_eq!(holds.iter().map(|hold| &hold.id).collect::<Vec<_>>(), expected);
         for hold in holds {
-            assert_eq!((hold.ground(), hold.reference.as_str()), (HoldGround::Archiving, "selectielijst 12"));
+            assert_eq!(
+                (hold.ground(), hold.reference.as_str()),
+                (HoldGround::Archiving, "selectielijst 12")
+            );
             let placed = hold.create_time.expect("when").seconds;
             assert!((jiff::Timestamp::now().as_second() - placed).abs() < 120);
         }
@@ -187,8 +193,11 @@ async fn a_hold_that_comes_at_the_same_moment_is_never_missed(setup: Setup) {
     let mut outcomes = Vec::new();
     for id in &ids {
         let stream = format!("request/{id}");
-        let redact =
-            RedactTextRequest { request_id: new_id(), stream: stream.clone(), versions: Vec::new() };
+        let redact = RedactTextRequest {
+            request_id: new_id(),
+            stream: stream.clone(),
+            versions: Vec::new(),
+        };
         let place = PlaceHoldRequest { stream, ..hold(HoldGround::LegalClaim, "bezwaar") };
         let (mut one, mut other) = (officer.clone(), officer.clone());
         let (redacted, placed) = tokio::join!(one.redact_text(redact), other.place_hold(place));

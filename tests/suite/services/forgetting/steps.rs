@@ -121,11 +121,8 @@ async fn append<M: Message + Name>(
     event: &M,
     command: Option<String>,
 ) -> u64 {
-    let command = command.map(|id| samen_log::CommandId {
-        id,
-        fingerprint: Vec::new(),
-        key_id: None,
-    });
+    let command =
+        command.map(|id| samen_log::CommandId { id, fingerprint: Vec::new(), key_id: None });
     let events = vec![NewEvent {
         stream: stream.to_owned(),
         kind: M::full_name(),
