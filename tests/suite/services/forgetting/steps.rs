@@ -22,11 +22,11 @@ in_both_setups!(
 
 /// The steps of the eraser, done by hand as far as a crash let it come.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-enum Crashed {
-    AfterTheIntent,
-    AfterTheList,
-    AfterTheKeys,
-    AfterSomeWereTold,
+enum CrashedWhen {
+    Asked,
+    Listed,
+    Destroyed,
+    HalfTold,
 }
 
 fn list(deployment: &Deployment) -> PathBuf {
@@ -38,10 +38,10 @@ fn list(deployment: &Deployment) -> PathBuf {
 }
 
 async fn what_a_crash_left_after_any_step_is_completed_before_it_answers(setup: Setup) {
-    use Crashed::*;
+    use CrashedWhen::*;
     let mut deployment = Deployment::start(setup).await;
     let mut told_once = Vec::new();
-    for crashed in [AfterTheIntent, AfterTheList, AfterTheKeys, AfterSomeWereTold] {
+    for crashed in [Asked, Listed, Destroyed, HalfTold] {
         let name = format!("{crashed:?}");
         let mut resident = deployment.requests(&name, &["resident"]).await;
         let mut ids = Vec::new();
@@ -67,16 +67,16 @@ async fn what_a_crash_left_after_any_step_is_completed_before_it_answers(setup: 
             .flat_map(|id| [format!("text/{id}"), format!("reporter/{id}")])
             .chain([format!("person/{person}")])
             .collect();
-        if crashed >= AfterTheList {
+        if crashed >= Listed {
             let keys = keys.iter().map(|key| (key.as_str(), "request"));
             destroyed::append(&list(&deployment), REQUESTS, keys).expect("written");
         }
-        if crashed >= AfterTheKeys {
+        if crashed >= Destroyed {
             let master = MasterKey::load(Path::new(&deployment.master_key())).expect("its key");
             let keyring = Keyring::new(log.schema().clone(), &master, REQUESTS);
             keyring.destroy(keys.iter().map(String::as_str)).await.expect("destroyed");
         }
-        if crashed >= AfterSomeWereTold {
+        if crashed >= HalfTold {
             let stream = format!("request/{}", ids[0]);
             let key_ids = keys[..2].to_vec();
             let erased =
