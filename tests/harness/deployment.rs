@@ -439,6 +439,15 @@ impl Deployment {
         run(command, SOON).await
     }
 
+    /// What `samen person` prints to an officer of the all-in-one.
+    pub async fn officer(&self, arguments: &[&str]) -> (ExitStatus, String) {
+        let mut command = samen(["person"].into_iter().chain(arguments.iter().copied()));
+        command.env("SAMEN_DATA", self.path("data"));
+        command.env("SAMEN_PARTICIPATION_URL", self.participation_url());
+        command.env("SAMEN_REQUESTS_URL", self.requests_url());
+        run(command, SOON).await
+    }
+
     /// A page that a service's process has for machines.
     pub async fn page(&self, service: &str, path: &str) -> String {
         self.try_page(service, path).await.expect("a page")

@@ -1,5 +1,6 @@
 //! A NATS server with JetStream on this machine.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -34,6 +35,11 @@ impl Nats {
 
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The folder of its store.
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().to_owned()
     }
 
     /// A connection, which comes back by itself after a restart.

@@ -5,6 +5,7 @@ mod backup;
 mod commands;
 mod crash;
 mod cut;
+mod destroyed;
 mod exchange;
 mod follow;
 mod lock;

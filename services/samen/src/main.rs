@@ -7,6 +7,7 @@
 //! - [`token`], [`keygen`], [`pki`]: what operators hand out;
 //! - [`verify`] and [`checkpoint`]: whether the logs are whole, and signing for
 //!   where they stand; [`logs`]: how they are found;
+//! - [`person`]: all that is held about somebody, and having it forgotten;
 //! - [`backup`] and [`restore`]: the logs in files, and back from them;
 //! - [`health`]: whether a server answers;
 //! - [`operate`]: what its tasks do, and its projection stores;
@@ -26,6 +27,7 @@ mod import;
 mod keygen;
 mod logs;
 mod operate;
+mod person;
 mod pki;
 mod restore;
 mod serve;
@@ -70,6 +72,7 @@ enum Command {
     Status(operate::Status),
     /// See the projection stores, or build one anew
     Projections(operate::Projections),
+    Person(person::Person),
     /// Ask a server whether it serves
     Health(health::Health),
     /// Measure this machine
@@ -101,6 +104,7 @@ async fn main() -> ExitCode {
         Command::Checkpoint(command) => command.run().await,
         Command::Status(command) => command.run().await,
         Command::Projections(command) => command.run().await,
+        Command::Person(command) => command.run().await,
         Command::Health(command) => command.run().await,
         Command::Bench(command) => command.run().await,
     };

@@ -22,7 +22,7 @@ use tonic::{Request, Status as Refusal};
 
 use crate::data::load_issuer;
 use crate::services;
-use crate::usage::wrong;
+use crate::usage::{Misconfigured, wrong};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,7 +112,14 @@ type Door = OperationsServiceClient<InterceptedService<Channel, Bearer>>;
 
 /// Brings the token with every call.
 #[derive(Clone)]
-struct Bearer(MetadataValue<Ascii>);
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Bearer {
+    pub fn new(token: &str) -> Result<Self, Misconfigured> {
+        let value = format!("Bearer {token}").parse();
+        Ok(Bearer(value.map_err(wrong("SAMEN_TOKEN"))?))
+    }
+}
 
 impl tonic::service::Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Refusal> {
@@ -127,8 +134,7 @@ impl Doors {
             Some(token) => token.clone(),
             None => load_issuer(&self.data)?.issue("operator", &[Role::Operator], TOKEN)?,
         };
-        let value = format!("Bearer {token}").parse();
-        Ok(Bearer(value.map_err(wrong("SAMEN_TOKEN"))?))
+        Ok(Bearer::new(&token)?)
     }
 
     /// The operators' doors, with the services' names.

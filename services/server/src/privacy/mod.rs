@@ -20,6 +20,7 @@ use samen_log::destroyed::{DestroyedKeys, DestroyedKeysError};
 use samen_log::seal::SealError;
 use samen_log::{Aggregates, AppendError, Keyring, Log, Record, supervise};
 use samen_proto::privacy::privacy_service_server::PrivacyServiceServer;
+use tokio_util::sync::CancellationToken;
 
 use crate::core::Core;
 use crate::deployment::Deployment;
@@ -135,7 +136,9 @@ impl Privacy {
         restored::apply(&eraser).await?;
         let done = eraser.done();
         let shutdown = deployment.shutdown.clone();
-        supervise("eraser", shutdown.clone(), eraser.run(shutdown.clone()));
+        // It ends with the process: calls that are drained still wait for it,
+        // and what it is cut off in, the next one completes.
+        supervise("eraser", shutdown.clone(), eraser.run(CancellationToken::new()));
         let evicting = eraser::evict(log.clone(), keyring.clone(), shutdown.clone());
         supervise("key eviction", shutdown.clone(), evicting);
         let expiry =
