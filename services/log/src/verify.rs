@@ -83,15 +83,9 @@ pub async fn verify(
         let (log, found) = (checkpoint.log.clone(), head.log);
         return Err(VerifyError::OtherLog { log, found });
     }
-    if from as i64 > head.position + 1 {
-        // A log that does not reach so far has nothing there to be wrong.
-        let last = Cursor {
-            epoch: head.epoch,
-            position: head.position as u64,
-            hash: Some(head.hash.clone()),
-        };
-        return Ok(Verified { log: head.log, records: 0, last });
-    }
+    // A log that does not reach so far is begun at its end: there, too, the head
+    // must be its last record, and nothing may stand beyond it.
+    let from = from.min(u64::try_from(head.position).unwrap_or(0).saturating_add(1));
     let mut walk = Walk::begin(schema, &head.log, from, checkpoints).await?;
     // Once to where the head was, and once more to where it is by then.
     for round in 0..2 {

@@ -514,12 +514,36 @@ async fn it_can_begin_in_the_middle(place: Place) {
         assert_eq!(verified.records, RECORDS + 1 - from, "from {from}");
         assert_eq!(verified.last.position, RECORDS, "from {from}");
     }
-    // Beyond its end there is nothing that could be wrong.
-    let verified = verify_from(&place, RECORDS + 2, &[]).await.expect("it is whole");
-    assert_eq!((verified.records, verified.last.position), (0, RECORDS));
+    // Beyond its end there is no record to read, and still the head is looked at.
+    for from in [RECORDS + 2, u64::MAX] {
+        let verified = verify_from(&place, from, &[]).await.expect("it is whole");
+        assert_eq!((verified.records, verified.last.position), (0, RECORDS));
+    }
+    keep(&log).await;
+    let head = |to: i64| {
+        format!(
+            "UPDATE {{s}}.head SET position = {to},
+                 hash = (SELECT hash FROM {{s}}.record WHERE position = {to}),
+                 recorded_at = (SELECT recorded_at FROM {{s}}.record WHERE position = {to})"
+        )
+    };
+    for (sql, position, kind) in [
+        (head(MIDDLE), MIDDLE + 1, Kind::BeyondHead { head: MIDDLE }),
+        (
+            "UPDATE {s}.head SET hash = (SELECT hash FROM {s}.record WHERE position = 7)"
+                .to_owned(),
+            RECORDS as i64,
+            Kind::Head,
+        ),
+    ] {
+        change(&log, &sql).await;
+        let refused = verify_from(&place, RECORDS + 2, &[]).await;
+        restore(&log).await;
+        let Err(VerifyError::Fault(fault)) = refused else { panic!("{refused:?}") };
+        assert_eq!((fault.position, fault.kind), (position, kind));
+    }
 
     // What is before it is taken as it is, also as what a version follows.
-    keep(&log).await;
     assert!(flip(&log, "record", "data", 7, 1).await);
     verify_from(&place, 8, &[]).await.expect("the fault is before it");
     assert!(verify_from(&place, 7, &[]).await.is_err());
