@@ -4,6 +4,7 @@
 
 mod backup;
 mod dashboard;
+mod faults;
 mod feed;
 mod import;
 mod operations;
