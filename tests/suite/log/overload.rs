@@ -199,7 +199,13 @@ async fn names_that_no_database_could_keep_are_refused_alone(place: Place) {
                 _ => assert!(matches!(answer, Err(AppendError::Name { .. })), "{answer:?}"),
             }
         }
-        assert_eq!(verify(&log).await, 2 * (round + 1));
+        // And alone, by one who believes to know where the log stands.
+        let mut plain = write("request/3", "plain");
+        plain.expect = vec![Expected { stream: "request/3".to_owned(), version: round }];
+        log.append(plain).await.expect("it is as expected");
+        let refused = log.append(appends[5].clone()).await;
+        assert!(matches!(refused, Err(AppendError::Conflict { .. })), "{refused:?}");
+        assert_eq!(verify(&log).await, 3 * (round + 1));
     }
 }
 
