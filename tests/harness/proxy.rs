@@ -28,6 +28,9 @@ pub enum Lost {
     Request,
     /// The server has done it, and the client does not hear of that.
     Answer,
+    /// The server does not hear of it, and nobody is told: the connection stays
+    /// open, and is never heard again.
+    Word,
 }
 
 struct Wire {
@@ -178,6 +181,7 @@ impl Line {
                 match self.found(&seen) {
                     Some(Lost::Request) => return Err(()),
                     Some(Lost::Answer) => drop(self.deaf.send_replace(true)),
+                    Some(Lost::Word) => std::future::pending().await,
                     None => {}
                 }
                 // What went by before it was looked for does not count.

@@ -45,11 +45,10 @@ impl Service {
         service
     }
 
-    /// Starts a replica again that has ended.
-    pub async fn restart(&mut self, replica: usize) {
+    /// Starts a replica again that has ended, and does not wait for it.
+    pub fn restart(&mut self, replica: usize) {
         let port = self.replicas[replica].port;
         self.replicas[replica].process = self.serve(port);
-        self.replicas[replica].ready().await;
     }
 
     /// A client of one replica, over a connection of its own.
@@ -80,6 +79,7 @@ impl Service {
             ("SAMEN_MASTER_KEY", self.path("master.key")),
             ("SAMEN_OIDC_ISSUER", ISSUER.to_owned()),
             ("SAMEN_OIDC_JWKS", self.path("issuer.jwks.json")),
+            ("SAMEN_DESTROYED_KEYS", self.path("destroyed")),
             ("SAMEN_DATABASE_URL", self.database.clone()),
             ("SAMEN_DATABASE_CONNECTIONS", self.connections.to_string()),
             // Nobody is there: what is accepted does not depend on it.

@@ -239,8 +239,7 @@ impl Location {
                 let options = SqliteConnectOptions::new()
                     .filename(folder.join(format!("{store}.db")))
                     .busy_timeout(BUSY_TIMEOUT);
-                let pool =
-                    SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+                let pool = sqlite_pool().max_connections(1).connect_with(options).await?;
                 Schema {
                     db: Db::Sqlite(pool),
                     name: "main".into(),

@@ -26,6 +26,8 @@ use crate::tail::Tail;
 const POLL: Duration = Duration::from_secs(1);
 /// How long that may take before the connection is taken for dead.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a follower waits for a page, likewise.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD: &str = "SELECT position FROM {s}.head WHERE one = 1";
 
 /// A row of `record` as the contract has it. A macro, because the row's type
@@ -223,8 +225,14 @@ impl Log {
         if cursor.position == 0 {
             return Ok(true);
         }
-        let found = self.read(cursor.position - 1, 1).await.map_err(|e| self.unavailable(e))?;
+        let found = self.page(cursor.position - 1, 1).await?;
         Ok(found.first().is_some_and(|r| r.position == cursor.position && cursor.matches(r)))
+    }
+
+    /// Reads for a follower, who has no deadline of its own.
+    async fn page(&self, after: u64, limit: usize) -> Result<Vec<Arc<Record>>, FollowError> {
+        let read = timeout(READ_TIMEOUT, self.read(after, limit)).await;
+        read.unwrap_or_else(|_| Err(silent())).map_err(|error| self.unavailable(error))
     }
 
     fn unavailable(&self, error: sqlx::Error) -> FollowError {
@@ -256,7 +264,7 @@ impl Follow for Log {
                 while seen.position < known {
                     let mut page = tail.after(seen.position, PAGE);
                     if page.is_empty() {
-                        page = log.read(seen.position, PAGE).await.map_err(|e| log.unavailable(e))?;
+                        page = log.page(seen.position, PAGE).await?;
                     }
                     for record in page {
                         seen.step(log.id(), &record)?;

@@ -18,6 +18,9 @@ use crate::tasks::Task;
 
 /// How long a lane rests after a failure: at first, and at most.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
+/// How long one batch may take: a database that is gone without a word would
+/// otherwise be waited for as long as TCP tries, by who holds the lease.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Rows that follow logs, and how far they are.
 pub trait Rows: Send + Sync {
@@ -114,7 +117,7 @@ impl<R: Rows> Lane<'_, R> {
     /// Follows from the checkpoint until something fails.
     async fn pass(&self, seen: &mut Cursor, failed: &mut bool) -> Stop {
         let log = self.source.log();
-        match self.rows.checkpoint(log).await {
+        match in_time(self.rows.checkpoint(log)).await {
             Ok(checkpoint) => *seen = checkpoint,
             Err(error) => return Stop::Rows(error),
         }
@@ -153,12 +156,13 @@ impl<R: Rows> Lane<'_, R> {
     async fn apply(&self, seen: &mut Cursor, records: &[Arc<Record>]) -> Result<(), Stop> {
         let Some(last) = records.last() else { return Ok(()) };
         let log = self.source.log();
-        match self.rows.apply(log, seen, records).await {
+        match in_time(self.rows.apply(log, seen, records)).await {
             Ok(()) => *seen = Cursor::at(last),
             Err(RowsError::Record { position, reason }) => {
                 let bad = records.iter().position(|r| r.position == position).unwrap_or(0);
                 if let Some(last) = bad.checked_sub(1).map(|last| &records[last]) {
-                    self.rows.apply(log, seen, &records[..bad]).await.map_err(Stop::Rows)?;
+                    let applying = self.rows.apply(log, seen, &records[..bad]);
+                    in_time(applying).await.map_err(Stop::Rows)?;
                     *seen = Cursor::at(last);
                     self.saw(seen, false);
                 }
@@ -174,4 +178,9 @@ impl<R: Rows> Lane<'_, R> {
         self.task.saw(log, seen, self.source.newest().unwrap_or(seen.position));
         self.rows.saw(log, seen, caught_up);
     }
+}
+
+async fn in_time<T>(rows: impl Future<Output = Result<T, RowsError>>) -> Result<T, RowsError> {
+    let late = || RowsError::Failed("the database did not answer in time".to_owned());
+    tokio::time::timeout(BATCH_TIMEOUT, rows).await.map_err(|_| late())?
 }

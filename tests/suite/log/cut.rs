@@ -1,15 +1,18 @@
 //! A wire that breaks: at the very moment of the commit, or without a word.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::join_all;
 use rand::RngExt;
-use samen_log::{Append, AppendError, Cursor, Expected, Follow, Item, Location, Log};
+use samen_log::{
+    Append, AppendError, Cursor, Expected, Follow, Item, Leases, Location, Log, Store, Tasks,
+};
 use samen_tests::{Lost, Place, Proxy, eventually, seeded};
 use tokio_util::sync::CancellationToken;
 
-use futures::StreamExt;
-
+use super::pool::{Count, count};
 use super::shared::{LOG, SOON, command, commands, read_all, until_accepted, verify, write};
 
 /// A log over a wire that breaks, and the same log over one that does not.
@@ -176,4 +179,30 @@ async fn a_server_that_cannot_be_reached_for_a_while_is_waited_for() {
     }
     assert_eq!(verify(&direct).await, 41);
     assert_eq!(commands(&direct).await.len(), 41);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_projector_whose_database_fell_silent_in_the_middle_goes_on() {
+    let (proxy, log, direct) = over_a_wire().await;
+    let location = Location::postgres(proxy.url(), "test", 4).await.expect("the database");
+    let leases = Leases::open(&location).await.expect("the leases");
+    let store = Store::open(&location, &leases, &Tasks::default(), Count).await.expect("a store");
+    let logs: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];
+    tokio::spawn(store.clone().run(logs, CancellationToken::new()));
+    let projected = async |position| {
+        eventually(SOON, "it is projected", async || {
+            (store.cursor(LOG).position == position).then_some(())
+        })
+        .await;
+    };
+    log.append(Way::Believed.command("before")).await.expect("the wire is whole");
+    projected(1).await;
+    // In its transaction, it names the log whose checkpoint it moves.
+    let before = proxy.cuts();
+    proxy.cut_at(LOG.as_bytes(), Lost::Word);
+    direct.append(Way::Locked.command("during")).await.expect("another wire is whole");
+    eventually(SOON, "it fell silent", async || (proxy.cuts() > before).then_some(())).await;
+    direct.append(Way::Locked.command("after")).await.expect("another wire is whole");
+    projected(3).await;
+    assert_eq!(count(&store).await, 3);
 }

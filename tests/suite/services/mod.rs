@@ -5,6 +5,7 @@
 mod backup;
 mod dashboard;
 mod erasures;
+mod faults;
 mod feed;
 mod forgetting;
 mod import;

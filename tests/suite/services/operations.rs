@@ -24,7 +24,6 @@ use super::shared::{SOON, count, report};
 
 in_both_setups!(
     it_stops_within_ten_seconds_and_goes_on_where_it_stopped,
-    nothing_acknowledged_is_lost_when_it_is_killed,
     anybody_may_ask_for_health_and_the_contract,
 );
 
@@ -66,49 +65,6 @@ async fn it_stops_within_ten_seconds_and_goes_on_where_it_stopped(setup: Setup) 
     let mut resident = deployment.requests("r", &["resident"]).await;
     let filed = resident.file_request(report("twee")).await.expect("filed").into_inner();
     assert_eq!(filed.number, 2);
-}
-
-async fn nothing_acknowledged_is_lost_when_it_is_killed(setup: Setup) {
-    let mut deployment = Deployment::start(setup).await;
-    let mut acknowledged = Vec::new();
-    for round in 0..3 {
-        let resident = deployment.requests("r", &["resident"]).await;
-        let commands: Vec<_> = (0..200).map(|n| report(&format!("{round} {n}"))).collect();
-        let mut answers = futures::stream::iter(commands.clone())
-            .map(|command| {
-                let mut resident = resident.clone();
-                async move { (command.clone(), resident.file_request(command).await) }
-            })
-            .buffer_unordered(16);
-        let mut here = Vec::new();
-        while let Some((command, answer)) = answers.next().await {
-            if let Ok(filed) = answer {
-                here.push((command, filed.into_inner()));
-            }
-            // In the middle of what is going on.
-            if here.len() == 40 + round * 30 {
-                deployment.kill();
-            }
-        }
-        drop(answers);
-        assert!(here.len() >= 40, "{}", here.len());
-        acknowledged.extend(here);
-        deployment.restart().await;
-        // Those that were not acknowledged are asked again, with their ids.
-        let resident = deployment.requests("r", &["resident"]).await;
-        for command in commands {
-            let mut resident = resident.clone();
-            let filed = resident.file_request(command.clone()).await.expect("filed").into_inner();
-            if let Some((_, first)) =
-                acknowledged.iter().find(|(c, _)| c.request_id == command.request_id)
-            {
-                assert_eq!((&filed.id, filed.number), (&first.id, first.number));
-            }
-        }
-    }
-    let mut resident = deployment.requests("r", &["resident"]).await;
-    let last = resident.file_request(report("laatste")).await.expect("filed").into_inner();
-    assert_eq!(last.number, 601);
 }
 
 async fn anybody_may_ask_for_health_and_the_contract(setup: Setup) {
