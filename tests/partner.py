@@ -3,7 +3,7 @@
 
 Follows one agreement's feed, prints a line for each event, checks that
 positions have no gap, and keeps the last position (with its epoch) in a file,
-so that it goes on there when it is started again.
+so that it goes on there when its stream ends, and when it is started again.
 """
 
 import argparse
@@ -11,10 +11,15 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 import grpc
 
 PROTO = pathlib.Path(__file__).resolve().parent.parent / "proto"
+
+# How a stream ends that is resumed, and seconds to rest before.
+RESUMED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+REST = 1
 
 
 def generated():
@@ -56,25 +61,36 @@ def main():
     position, epoch = 0, 0
     if arguments.checkpoint.exists():
         position, epoch = map(int, arguments.checkpoint.read_text().split())
+    caught_up = False
     with grpc.secure_channel(arguments.address, credentials) as channel:
         feed = feed_pb2_grpc.FeedServiceStub(channel)
-        request = feed_pb2.SubscribeRequest(
-            agreement_id=arguments.agreement, after=position, epoch=epoch
-        )
-        for item in feed.Subscribe(request):
-            kind = item.WhichOneof("item")
-            if kind == "caught_up":
-                print(f"caught up at {item.position}", flush=True)
-            elif kind in ("event", "tombstone"):
-                if item.position != position + 1:
-                    sys.exit(f"a gap: {item.position} after {position}")
-                position, epoch = item.position, item.epoch
-                if kind == "event":
-                    show(item, events_pb2)
-                # Only after the event was dealt with.
-                arguments.checkpoint.write_text(f"{position} {epoch}")
-            if arguments.until and position >= arguments.until:
-                return
+        while True:
+            request = feed_pb2.SubscribeRequest(
+                agreement_id=arguments.agreement, after=position, epoch=epoch
+            )
+            try:
+                for item in feed.Subscribe(request):
+                    kind = item.WhichOneof("item")
+                    if kind == "caught_up" and not caught_up:
+                        caught_up = True
+                        print(f"caught up at {item.position}", flush=True)
+                    elif kind in ("event", "tombstone"):
+                        if item.position != position + 1:
+                            sys.exit(f"a gap: {item.position} after {position}")
+                        position, epoch = item.position, item.epoch
+                        if kind == "event":
+                            show(item, events_pb2)
+                        # Only after the event was dealt with.
+                        arguments.checkpoint.write_text(f"{position} {epoch}")
+                    if arguments.until and position >= arguments.until:
+                        return
+            except grpc.RpcError as error:
+                # Streams end: with their age, when they were not read for too
+                # long, when the server goes. Whatever else it is, somebody has
+                # to look at it.
+                if error.code() not in RESUMED:
+                    raise
+            time.sleep(REST)
 
 
 def show(item, events):
