@@ -3,8 +3,9 @@
 
 Follows one agreement's feed, prints a line for each event, checks that
 positions have no gap, and keeps the last position (with its epoch) in a file,
-so that it goes on there when it is started again. With `--erasures` it follows
-what it has to delete instead, deletes it, and says so.
+so that it goes on there when its stream ends, and when it is started again.
+With `--erasures` it follows what it has to delete instead, deletes it, and
+says so.
 """
 
 import argparse
@@ -12,10 +13,15 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 import grpc
 
 PROTO = pathlib.Path(__file__).resolve().parent.parent / "proto"
+
+# How a stream ends that is resumed, and seconds to rest before.
+RESUMED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+REST = 1
 
 
 def generated():
@@ -57,26 +63,40 @@ def main():
         arguments.key.read_bytes(),
         arguments.certificate.read_bytes(),
     )
-    position, epoch = 0, 0
-    if arguments.checkpoint.exists():
-        position, epoch = map(int, arguments.checkpoint.read_text().split())
+    arguments.caught_up = False
     with grpc.secure_channel(arguments.address, credentials) as channel:
         feed = feed_pb2_grpc.FeedServiceStub(channel)
-        if arguments.erasures:
-            delete(feed, feed_pb2, arguments, position, epoch)
-        else:
-            follow(feed, feed_pb2, events_pb2, arguments, position, epoch)
+        while True:
+            position, epoch = 0, 0
+            if arguments.checkpoint.exists():
+                position, epoch = map(int, arguments.checkpoint.read_text().split())
+            try:
+                if arguments.erasures:
+                    done = delete(feed, feed_pb2, arguments, position, epoch)
+                else:
+                    done = follow(feed, feed_pb2, events_pb2, arguments, position, epoch)
+                if done:
+                    return
+            except grpc.RpcError as error:
+                # Streams end: with their age, when they were not read for too
+                # long, when the server goes. Whatever else it is, somebody has
+                # to look at it.
+                if error.code() not in RESUMED:
+                    raise
+            time.sleep(REST)
 
 
 def follow(feed, feed_pb2, events_pb2, arguments, position, epoch):
-    """Follows an agreement's feed."""
+    """Follows an agreement's feed; true when it has come far enough."""
     request = feed_pb2.SubscribeRequest(
         agreement_id=arguments.agreement, after=position, epoch=epoch
     )
     for item in feed.Subscribe(request):
         kind = item.WhichOneof("item")
         if kind == "caught_up":
-            print(f"caught up at {item.position}", flush=True)
+            if not arguments.caught_up:
+                print(f"caught up at {item.position}", flush=True)
+            arguments.caught_up = True
         elif kind in ("event", "tombstone"):
             if item.position != position + 1:
                 sys.exit(f"a gap: {item.position} after {position}")
@@ -90,11 +110,12 @@ def follow(feed, feed_pb2, events_pb2, arguments, position, epoch):
             # Only after the event was dealt with.
             arguments.checkpoint.write_text(f"{position} {epoch}")
         if arguments.until and position >= arguments.until:
-            return
+            return True
+    return False
 
 
 def delete(feed, feed_pb2, arguments, number, epoch):
-    """Deletes what there is to delete, and says so."""
+    """Deletes what there is to delete, and says so; true when it has come far enough."""
     from samen.regional.v1 import regional_pb2
 
     request = feed_pb2.SubscribeErasuresRequest(after=number, epoch=epoch)
@@ -115,7 +136,8 @@ def delete(feed, feed_pb2, arguments, number, epoch):
             reason = regional_pb2.ErasureReason.Name(erasure.reason)
             print(number, erasure.agreement_id, positions, reason, flush=True)
         if arguments.until and number >= arguments.until:
-            return
+            return True
+    return False
 
 
 def show(item, events):

@@ -10,6 +10,8 @@
 //! Nothing is kept for a reader: the service is read only as fast as the
 //! browser takes, and what waits in between is bounded by HTTP/2's window. A
 //! reader that comes back gets the counts anew, so nothing has to be resumed.
+//! Neither has a stream of the service, which ends from time to time: another
+//! takes its place, and the browser need not know.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -26,9 +28,8 @@ use samen_proto::requests::{NeighbourhoodCount, WatchStatisticsResponse};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
-use crate::session;
+use crate::session::{self, Token};
 use crate::{Counts, Refused, Shared};
 
 /// How often a quiet stream says that it is alive. The script gives a
@@ -60,7 +61,7 @@ pub(crate) async fn events(State(state): State<Arc<Shared>>, headers: HeaderMap)
         Err(Refused::Unauthenticated | Refused::Forbidden) => return logged_out(&state),
         Err(Refused::Unavailable) => return unavailable(),
     };
-    let events = forward(place, counts, state.shutdown.clone());
+    let events = forward(place, state.clone(), token, counts);
     // Both, so that a person with curl and the script see the same sign.
     let alive = sign("alive").comment("alive");
     let events = Sse::new(events).keep_alive(KeepAlive::new().interval(ALIVE_EVERY).event(alive));
@@ -71,8 +72,9 @@ pub(crate) async fn events(State(state): State<Arc<Shared>>, headers: HeaderMap)
 /// reader's place.
 fn forward(
     place: OwnedSemaphorePermit,
+    state: Arc<Shared>,
+    token: Token,
     Counts { first, mut rest }: Counts,
-    shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<Event, Infallible>> {
     async_stream::stream! {
         let _place = place;
@@ -84,11 +86,11 @@ fn forward(
                 yield Ok(event);
             }
             let message = tokio::select! {
-                () = shutdown.cancelled() => break,
+                () = state.shutdown.cancelled() => break,
                 () = &mut end => break,
-                message = rest.message() => message,
+                message = state.next(&token, &mut rest) => message,
             };
-            next = match message.map_err(Refused::from) {
+            next = match message {
                 Ok(message) => message,
                 Err(Refused::Unauthenticated | Refused::Forbidden) => {
                     yield Ok(logged_out_event());

@@ -137,6 +137,25 @@ impl Shared {
             .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
             .map_err(Refused::from)
     }
+
+    /// What comes next: where the service has ended its stream, with its age or
+    /// because a visitor did not read it, from a new one.
+    async fn next(
+        &self,
+        token: &Token,
+        rest: &mut Streaming<WatchStatisticsResponse>,
+    ) -> Result<Option<WatchStatisticsResponse>, Refused> {
+        match rest.message().await {
+            Err(status)
+                if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) =>
+            {
+                let counts = self.counts(token).await?;
+                *rest = counts.rest;
+                Ok(counts.first)
+            }
+            message => Ok(message?),
+        }
+    }
 }
 
 // === impl Refused ===

@@ -38,7 +38,9 @@ pub fn router(services: Vec<Core>) -> Router {
 
 async fn metrics(State(services): State<Arc<Vec<Core>>>) -> impl IntoResponse {
     let statuses: Vec<_> = services.iter().map(status).collect();
-    match exposition(&statuses, Timestamp::now()) {
+    // All services of a process count together.
+    let streams = services.first().map_or(0, |core| core.deployment.streams.open());
+    match exposition(&statuses, streams, Timestamp::now()) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be written");
@@ -81,7 +83,11 @@ pub fn stopped(status: &GetStatusResponse) -> impl Iterator<Item = &Task> {
     status.tasks.iter().filter(|task| task.state() == TaskState::Stopped)
 }
 
-fn exposition(services: &[GetStatusResponse], now: Timestamp) -> Result<String, std::fmt::Error> {
+fn exposition(
+    services: &[GetStatusResponse],
+    streams: usize,
+    now: Timestamp,
+) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("samen");
     let mut gauges = |name: &str, help: &str| {
         let family = Gauges::default();
@@ -95,6 +101,8 @@ fn exposition(services: &[GetStatusResponse], now: Timestamp) -> Result<String, 
     let state = gauges("task_state", "1 for the state that a task is in");
     let age = gauges("task_error_age_seconds", "How long ago a task last failed");
     let failing = gauges("task_failing", "1 while the last failure of a task is not over");
+    let open = gauges("open_streams", "Streams that this process serves");
+    open.get_or_create(&Labels::new()).set(streams as f64);
     for status in services {
         let own = vec![("log", status.log.clone())];
         head.get_or_create(&own).set(status.head as f64);
@@ -153,7 +161,7 @@ mod tests {
             ..GetStatusResponse::default()
         };
         let now = Timestamp::from_microsecond(3_000_000).expect("a moment");
-        let text = exposition(&[status], now).expect("text");
+        let text = exposition(&[status], 3, now).expect("text");
         let of = r#"service="gm0384.requests",task="relay""#;
         for line in [
             r#"samen_log_head{log="gm0384.requests"} 10.0"#.to_owned(),

@@ -202,7 +202,8 @@ async fn only_what_was_agreed_leaves_and_only_to_whom(setup: Setup) {
 }
 
 async fn a_partner_in_another_language_gets_the_same(setup: Setup) {
-    let deployment = Deployment::start(setup).await;
+    // Its stream ends again and again, and it goes on.
+    let deployment = Deployment::start_with(setup, &[("SAMEN_STREAM_AGE", "1")]).await;
     let partner = deployment.partner("GM0437", "00000001001566575001").await;
     let agreement = agree(&deployment, &partner, &[FILED]).await;
     let mut resident = deployment.requests("r", &["resident"]).await;

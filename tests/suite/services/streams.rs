@@ -34,6 +34,7 @@ in_both_setups!(
     a_partner_who_resumes_at_any_end_gets_the_feed_exactly,
     every_stream_is_told_of_a_shutdown_and_the_process_is_gone,
     watchers_and_lists_agree_on_what_matches,
+    a_page_does_not_notice_that_streams_end,
 );
 
 const FILED: &str = "samen.requests.v1.RequestFiled";
@@ -525,8 +526,44 @@ async fn every_stream_is_told_of_a_shutdown_and_the_process_is_gone(setup: Setup
     assert!(events.contains("event: caught-up"), "{events}");
 }
 
+async fn a_page_does_not_notice_that_streams_end(setup: Setup) {
+    let variables = [TOLD[0], TOLD[1], ("SAMEN_STREAM_AGE", "1")];
+    let mut deployment = Deployment::start_with(setup, &variables).await;
+    let token = deployment.token("h", &["handler"]).await;
+    let mut page = look(deployment.dashboard_url(), token).await;
+    let mut seen = String::new();
+    let mut until = async |wanted: &str| {
+        let mut buffer = [0; 4096];
+        while !seen.contains(wanted) {
+            let read = timeout(SOON, page.read(&mut buffer)).await.expect("it comes");
+            let read = read.expect("it is read");
+            assert!(read > 0, "it ended without {wanted}: {seen}");
+            seen.push_str(&String::from_utf8_lossy(&buffer[..read]));
+        }
+    };
+    until("event: caught-up").await;
+    let resident = deployment.requests("r", &["resident"]).await;
+    for n in 1..=3 {
+        let ended = |process: &Process| process.output().matches("a stream ended").count();
+        let process = deployment.requests_process();
+        let before = ended(process);
+        eventually(SOON, "a stream has ended", async || (ended(process) > before).then_some(()))
+            .await;
+        file(&resident, 1).await;
+        until(&format!("\"open\":{n},")).await;
+    }
+}
+
 /// Reads the dashboard's events to their end.
 async fn events(dashboard: String, token: String) -> String {
+    let mut answer = String::new();
+    let mut stream = look(dashboard, token).await;
+    stream.read_to_string(&mut answer).await.expect("it ends");
+    answer
+}
+
+/// Asks for the dashboard's events.
+async fn look(dashboard: String, token: String) -> TcpStream {
     let address = dashboard.replace("http://", "");
     let mut stream = TcpStream::connect(&address).await.expect("it listens");
     let ask = format!(
@@ -534,9 +571,7 @@ async fn events(dashboard: String, token: String) -> String {
          cookie: samen-session={token}\r\n\r\n"
     );
     stream.write_all(ask.as_bytes()).await.expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.expect("it ends");
-    answer
+    stream
 }
 
 async fn watchers_and_lists_agree_on_what_matches(setup: Setup) {
