@@ -146,9 +146,7 @@ impl Shared {
         rest: &mut Streaming<WatchStatisticsResponse>,
     ) -> Result<Option<WatchStatisticsResponse>, Refused> {
         match rest.message().await {
-            Err(status)
-                if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) =>
-            {
+            Err(status) if matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) => {
                 let counts = self.counts(token).await?;
                 *rest = counts.rest;
                 Ok(counts.first)

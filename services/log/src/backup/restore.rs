@@ -211,7 +211,8 @@ async fn read_manifest(folder: &Path, master: &MasterKey) -> Result<Manifest, Ba
     let note = String::from_utf8(note).map_err(|_| altered("it is not text"))?;
     // Whose it says it is, to know which name to look for.
     let said = note.split("\n\n").next().unwrap_or_default();
-    let signer = Signer::new(master, &Manifest::parse(path.clone(), said)?.key_name())?;
+    let name = Manifest::parse(path.clone(), said)?.key_name();
+    let signer = Signer::new(master, &name).map_err(|error| altered(&error.to_string()))?;
     let text = signer.verifier().open(&note);
     let text = text.map_err(|cause| BackupError::Signature { path: path.clone(), cause })?;
     Manifest::parse(path, text)
