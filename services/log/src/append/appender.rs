@@ -36,8 +36,9 @@ pub(crate) async fn run(
     if let Db::Postgres(pool) = &schema.db {
         tokio::spawn(notify(pool.clone(), channel(&schema), grew.subscribe()));
     }
-    let schema = schema.dedicated();
-    let mut appender = Appender { log, epoch, schema, tail, grew, believed: None };
+    let origin = schema;
+    let schema = origin.dedicated();
+    let mut appender = Appender { log, epoch, origin, schema, tail, grew, believed: None };
     let mut jobs = jobs;
     while let Some(first) = jobs.recv().await {
         let (appends, replies) = batch(first, &mut jobs);
@@ -86,6 +87,8 @@ fn batch(first: Job, jobs: &mut mpsc::Receiver<Job>) -> (Vec<Append>, Vec<Reply>
 /// Commits batches, one after another.
 struct Appender {
     log: String,
+    origin: Schema,
+    /// The same on a connection of its own.
     schema: Schema,
     /// In which this process opened the log.
     epoch: i64,
@@ -123,10 +126,16 @@ impl Appender {
         let commands = batch.len();
         tracing::error!(log, %error, commands, "a batch could not be committed");
         let reason = error.to_string();
-        Err(match is_refusal(&error) {
-            true => AppendError::Refused { reason },
-            false => AppendError::Unavailable { reason },
-        })
+        if is_refusal(&error) {
+            return Err(AppendError::Refused { reason });
+        }
+        // A connection that fell silent may be waited for without an end by
+        // whoever takes it back: it is left behind, and the next batch gets
+        // another.
+        if let Db::Postgres(_) = &self.schema.db {
+            self.schema = self.origin.dedicated();
+        }
+        Err(AppendError::Unavailable { reason })
     }
 
     async fn commit(&mut self, batch: &[Append]) -> sqlx::Result<(Results, Vec<Arc<Record>>)> {
