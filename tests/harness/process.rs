@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, kill_process, set_parent_process_death_signal};
 
@@ -85,9 +85,12 @@ impl Process {
     /// The next line of its standard output for which `wanted` holds.
     pub async fn line(&mut self, within: Duration, wanted: impl Fn(&str) -> bool) -> String {
         let output = self.output.clone();
+        let begun = Instant::now();
         let mut ended = false;
-        let found = eventually(within, "a line that was waited for", async || {
+        let found = eventually(within * 2, "a line that was waited for", async || {
             let mut output = lock(&output);
+            // What it did say tells more than that it was late.
+            assert!(begun.elapsed() < within, "not within {within:?}:\n{}", output.all);
             while let Some(line) = output.lines.pop_front() {
                 if wanted(&line) {
                     return Some(Some(line));

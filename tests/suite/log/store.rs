@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
@@ -97,9 +97,13 @@ async fn expected(log: &Log) -> Rows {
 }
 
 async fn open(place: &Place, version: u32) -> Store {
+    open_with(place, version, &Tasks::default()).await
+}
+
+async fn open_with(place: &Place, version: u32, tasks: &Tasks) -> Store {
     let location = place.location().await;
     let leases = Leases::open(&location).await.expect("the leases");
-    Store::open(&location, &leases, &Tasks::default(), Tally { version }).await.expect("the store")
+    Store::open(&location, &leases, tasks, Tally { version }).await.expect("the store")
 }
 
 /// Follows until the task is stopped.
@@ -137,12 +141,16 @@ async fn a_projector_that_is_killed_counts_each_record_once(place: Place) {
     });
     let mut killed_at = 0;
     for _ in 0..8 {
-        let store = open(&place, 1).await;
+        let tasks = Tasks::default();
+        let store = open_with(&place, 1, &tasks).await;
         let projector = project(&store, vec![Arc::new(log.clone())]);
+        let begun = Instant::now();
         // Killed somewhere after it has begun, whatever it is doing then.
         let enough = (killed_at + rand::random_range(1..300)).min(3_000);
         eventually(SOON, "some records are projected", async || {
             killed_at = store.cursor(LOG).position;
+            let late = begun.elapsed() > SOON / 2;
+            assert!(!late, "{killed_at} of {}: {:?}", log.head(), tasks.shown());
             (killed_at >= enough).then_some(())
         })
         .await;
