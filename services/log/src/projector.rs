@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 
+use crate::backoff::Backoff;
 use crate::follow::{Cursor, Follow, FollowError, Item, PAGE};
 use crate::record::Record;
 use crate::tasks::Task;
@@ -72,8 +73,7 @@ impl<R: Rows> Lane<'_, R> {
     /// Follows until the log turns out to have another history than the rows:
     /// they have to be built anew.
     pub async fn run(&self) -> FollowError {
-        let [first, longest] = BACK_OFF;
-        let mut rest = first;
+        let mut backoff = Backoff::new(BACK_OFF[0], BACK_OFF[1]);
         let mut failed = false;
         let mut seen = Cursor::START;
         loop {
@@ -103,8 +103,10 @@ impl<R: Rows> Lane<'_, R> {
                     self.task.stopped_at(&record, reason);
                 }
             }
-            rest = if seen.position == before { (rest * 2).min(longest) } else { first };
-            tokio::time::sleep(rest).await;
+            if seen.position != before {
+                backoff.reset();
+            }
+            tokio::time::sleep(backoff.rest()).await;
         }
     }
 

@@ -194,9 +194,11 @@ impl<W: Watched> Changes<W> {
         W::rows(&self.store, &ids).await.map_err(reply::unavailable)
     }
 
-    /// What follows a place that is before what is kept.
-    async fn own(&self, after: &Cursor) -> Result<Batch<W::Row>, Status> {
-        let records = self.log.read(after.position, OWN_BATCH).await.map_err(reply::unavailable)?;
+    /// What follows a place, at most so many records, for one who cannot be
+    /// given what is kept: who is behind it, or in the middle of a batch.
+    async fn own(&self, after: &Cursor, limit: usize) -> Result<Batch<W::Row>, Status> {
+        let limit = limit.min(OWN_BATCH);
+        let records = self.log.read(after.position, limit).await.map_err(reply::unavailable)?;
         let at = records.last().map(|last| Cursor::at(last));
         let at = at.ok_or_else(|| reply::unavailable("records that were there are gone"))?;
         let rows = self.rows(&records, &at).await?;
@@ -251,8 +253,13 @@ impl<W: Watched> Changes<W> {
                 }
                 let next = recent.borrow_and_update().after(at.position);
                 let batch = match next {
+                    // To its end and no further: the next one is shared again.
+                    Next::Batch(batch) if batch.after < at.position => {
+                        let left = (batch.at.position - at.position) as usize;
+                        Arc::new(changes.own(&at, left).await?)
+                    }
                     Next::Batch(batch) => batch,
-                    Next::More => Arc::new(changes.own(&at).await?),
+                    Next::More => Arc::new(changes.own(&at, OWN_BATCH).await?),
                     Next::Nothing => {
                         if recent.changed().await.is_err() {
                             return;
