@@ -19,9 +19,10 @@ use crate::tasks::Task;
 
 /// How long a lane rests after a failure: at first, and at most.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
-/// How long one batch may take: a database that is gone without a word would
-/// otherwise be waited for as long as TCP tries, by who holds the lease.
-const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one batch may take, many times what it takes: a database that is
+/// gone without a word would otherwise be waited for as long as TCP tries, by
+/// who holds the lease.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Rows that follow logs, and how far they are.
 pub trait Rows: Send + Sync {

@@ -21,6 +21,7 @@ use samen_proto::log::Position;
 use samen_proto::requests::request_service_client::RequestServiceClient;
 use samen_proto::requests::{FileRequestResponse, GetRequestRequest};
 use samen_tests::deployment::Authorised;
+use samen_tests::eventually;
 use samen_tests::place::location_of;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +46,7 @@ struct Inner {
     asked: usize,
     /// By the request's id: its number, which is its position.
     filed: HashMap<String, u64>,
-    /// The position told last.
+    /// The furthest position told: answers come in any order.
     last: Option<Position>,
     /// How often each code and reason was given.
     refusals: HashMap<(Code, String), usize>,
@@ -70,7 +71,10 @@ impl Told {
         let mut inner = self.lock();
         let before = inner.filed.insert(filed.id.clone(), filed.number);
         assert!(before.is_none_or(|number| number == filed.number), "{filed:?} was {before:?}");
-        inner.last.clone_from(&filed.position);
+        let furthest = inner.last.as_ref().map_or(0, |last| last.position);
+        if filed.number > furthest {
+            inner.last.clone_from(&filed.position);
+        }
     }
 
     fn refuse(&self, refusal: &Refusal) {
@@ -171,12 +175,15 @@ async fn file(mut client: Client, told: &Told) {
     }
 }
 
-/// Asks for one request with this much of the log seen; panics if it does not
-/// get it.
+/// Asks for one request with this much of the log seen, again for as long as
+/// that is not there yet; panics if it does not get it.
 async fn see(client: &mut Client, id: &str, at_least: Option<Position>) {
     let ask = GetRequestRequest { id: id.to_owned(), at_least };
-    let seen = tokio::time::timeout(SOON, client.get_request(ask)).await;
-    seen.expect("in time").expect("it is seen");
+    eventually(SOON, "it is seen", async || match client.get_request(ask.clone()).await {
+        Err(later) if later.code() == Code::DeadlineExceeded => None,
+        seen => Some(seen.expect("it is seen")),
+    })
+    .await;
 }
 
 /// All that was told can be read: the projector has caught up.
