@@ -13,6 +13,7 @@ mod lock;
 mod overload;
 mod pool;
 pub mod relay;
+mod remote;
 mod replicas;
 mod seal;
 pub mod shared;
