@@ -1,6 +1,7 @@
 //! What others do to a stream, and what becomes of a server's memory: the
 //! stream is its log all the same, and followers miss nothing.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,15 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{Config, Republish, RetentionPolicy, StorageType};
 use futures::{StreamExt, TryStreamExt, future};
 use samen_log::jetstream::{JetStreamLog, stream_name};
-use samen_log::{Cursor, Record};
+use samen_log::{Cursor, Follow, Record};
 use samen_proto::operations::TaskState;
 use samen_tests::{Nats, Place, eventually};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::exchange::masked;
-use super::relay::{FOR_EVER, Relay, assert_is_the_log, context, published};
+use super::relay::{FOR_EVER, Relay, assert_is_the_log, context, published, state};
 use super::shared::{LOG, SOON, fill, follow_to};
 
 /// Where a stranger's stream tells what was published to it.
@@ -239,4 +242,55 @@ async fn a_server_that_went_back_in_time_is_brought_up_to_the_log() {
     for follower in seen {
         assert_eq!(follower.expect("no panic"), masked(&log).await);
     }
+}
+
+/// Before a server, says that it is of this version.
+async fn claims(url: &str, version: &'static str) -> String {
+    let server = url.trim_start_matches("nats://").to_owned();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let claims = format!("nats://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut server = BufReader::new(TcpStream::connect(&server).await.expect("it runs"));
+            tokio::spawn(async move {
+                // The first line is about the server, in JSON.
+                let mut line = String::new();
+                server.read_line(&mut line).await.expect("its first line");
+                let mut info: serde_json::Value = serde_json::from_str(&line[5..]).expect("JSON");
+                info["version"] = version.into();
+                client.write_all(format!("INFO {info}\r\n").as_bytes()).await.expect("sent");
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    claims
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_too_old_is_told_of_with_the_version_that_is_needed() {
+    let place = Place::sqlite().await;
+    let log = place.log(LOG).await;
+    fill(&log, 30).await;
+    let nats = Nats::start().await;
+    let context = context(&nats).await;
+    let old = claims(&nats.url(), "2.9.10").await;
+    let client = async_nats::connect(&old).await.expect("it answers");
+
+    let relay = Relay::start_on(&log, client.clone(), FOR_EVER);
+    let error = eventually(SOON, "the relay says what is wrong", async || {
+        Some(relay.task.shown().error?.message)
+    })
+    .await;
+    assert_eq!(error, "NATS 2.9.10 is too old: 2.10 or newer is needed");
+    let follower = JetStreamLog::new(client, LOG, None).follow(Cursor::START).next().await;
+    let error = follower.expect("an answer").expect_err("nor can it be followed");
+    assert!(error.to_string().contains("2.10 or newer is needed"), "{error}");
+    assert!(state(&context).await.is_none(), "no stream was made");
+    relay.stop().await;
+
+    // The oldest that will do.
+    let enough = claims(&nats.url(), "2.10.0").await;
+    let client = async_nats::connect(&enough).await.expect("it answers");
+    let _relay = Relay::start_on(&log, client, FOR_EVER);
+    assert_is_the_log(&context, &log).await;
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::{self, Context, consumer, stream};
 use futures::StreamExt;
 use prost::Message;
@@ -33,9 +34,14 @@ pub struct Relay {
 
 impl Relay {
     pub async fn start(log: &Log, nats: &Nats, max_age: Duration) -> Self {
+        Self::start_on(log, nats.client().await, max_age)
+    }
+
+    /// On a connection of the caller's making.
+    pub fn start_on(log: &Log, client: Client, max_age: Duration) -> Self {
         let shutdown = CancellationToken::new();
         let retention = Retention { max_age, replicas: 1 };
-        let exchange = JetStream::new(nats.client().await, log.id());
+        let exchange = JetStream::new(client, log.id());
         let task = Task::new(TaskKind::Relay, "relay");
         let run = relay::run(log.clone(), exchange, retention, task.clone(), shutdown.clone());
         Relay { task, running: tokio::spawn(run), shutdown: shutdown.drop_guard() }
