@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::{Context, stream};
+use futures::TryStreamExt;
 use prost::Message;
 use samen_log::jetstream::stream_name;
 use samen_log::{Log, Record};
@@ -134,6 +135,14 @@ impl Suite {
         }
     }
 
+    /// The stream, once it is there.
+    async fn exists(&self) -> stream::Stream {
+        eventually(SOON, "the stream is made", async || {
+            self.context.get_stream(stream_name(LOG)).await.ok()
+        })
+        .await
+    }
+
     /// Everything that is in the stream now leaves it by its age.
     async fn outlive(&self) {
         let stream = self.context.get_stream(stream_name(LOG)).await.expect("the stream");
@@ -200,6 +209,43 @@ async fn a_frozen_exchange_delays_followers_and_nothing_else() {
     suite.file(20).await;
     suite.compare(1).await;
     suite.well().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn followers_end_equal_to_the_log_whatever_becomes_of_the_exchange() {
+    let mut suite = Suite::start().await;
+    let told = Told::default();
+    let clients = Clients::start(vec![suite.resident.clone(); 4], &told);
+    for _ in 0..2 {
+        some_more(&told).await;
+        suite.deployment.nats().kill();
+        some_more(&told).await;
+        suite.deployment.nats().restart().await;
+        some_more(&told).await;
+        suite.deployment.nats().restart_empty().await;
+        some_more(&told).await;
+        suite.exists().await;
+        suite.context.delete_stream(stream_name(LOG)).await.expect("it exists");
+        some_more(&told).await;
+        let stream = suite.exists().await;
+        let consumers: Vec<String> =
+            stream.consumer_names().try_collect().await.expect("their names");
+        for consumer in consumers {
+            // Whoever had it may have given it up.
+            let _ = stream.delete_consumer(&consumer).await;
+        }
+    }
+    clients.stop().await;
+    suite.compare(1).await;
+    told.check(&suite.deployment.log_place("requests")).await;
+    suite.well().await;
+}
+
+/// Waits until some more reports were filed.
+async fn some_more(told: &Told) {
+    let before = told.filed();
+    eventually(SOON, "reports are filed", async || (told.filed() > before + 50).then_some(()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
