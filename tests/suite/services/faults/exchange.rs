@@ -297,6 +297,7 @@ async fn a_relay_that_stood_still_while_another_took_over_does_no_harm() {
     let mut there = suite.deployment.operations_at(replica, "o", &["operator"]).await;
     let told = Told::default();
     let clients = Clients::start(vec![resident; 8], &told);
+    let made = suite.exists().await.cached_info().created;
 
     for round in 0..2 {
         let (frozen, other) = (&mut here, &mut there);
@@ -340,6 +341,8 @@ async fn a_relay_that_stood_still_while_another_took_over_does_no_harm() {
     }
     clients.stop().await;
     suite.compare(1).await;
+    // Nor did anything get into it that had to be put right.
+    assert_eq!(suite.exists().await.cached_info().created, made, "it was made anew");
     told.check(&suite.deployment.log_place("requests")).await;
     suite.well().await;
 }
