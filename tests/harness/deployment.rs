@@ -417,6 +417,24 @@ impl Deployment {
         &mut self.processes[place.expect("a service")]
     }
 
+    /// Starts the first process of a service again that has ended, with these
+    /// variables besides, or with other values.
+    pub async fn start_service(&mut self, service: &str, variables: &[(&str, &str)]) {
+        let (port, metrics) = match service {
+            "participation" => (self.ports.participation, self.metrics_port(0)),
+            "service-requests" => (self.ports.requests, self.metrics_port(1)),
+            "regional-collaboration" => (self.ports.regional, self.metrics_port(2)),
+            other => panic!("there is no service {other}"),
+        };
+        let usual = self.variables.len();
+        self.variables.extend(variables.iter().map(|(n, v)| (n.to_string(), v.to_string())));
+        let process = self.serve(service, port, metrics);
+        self.variables.truncate(usual);
+        *self.service_process(service) = process;
+        let process = self.service_process(service);
+        process.line(SOON, |line| line.contains("listens on")).await;
+    }
+
     /// Kills it.
     pub fn kill_service(&mut self, service: &str) {
         self.service_process(service).kill();

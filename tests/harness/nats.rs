@@ -1,6 +1,6 @@
 //! A NATS server with JetStream on this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -66,6 +66,34 @@ impl Nats {
         self.restart().await;
     }
 
+    /// Stops it from doing anything, as a machine does that hangs: connections
+    /// stay open.
+    pub fn freeze(&mut self) {
+        self.process.freeze();
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&mut self) {
+        self.process.thaw();
+    }
+
+    /// A copy of its store as it is now, of one moment.
+    pub fn copy(&mut self) -> TempDir {
+        self.freeze();
+        let copy = scratch::folder("nats-copy-");
+        copy_folder(self.folder.path(), copy.path());
+        self.thaw();
+        copy
+    }
+
+    /// Starts it again with the store that was copied.
+    pub async fn restart_from(&mut self, copy: &TempDir) {
+        self.process.kill();
+        std::fs::remove_dir_all(self.folder.path().join("jetstream")).expect("its own store");
+        copy_folder(copy.path(), self.folder.path());
+        self.restart().await;
+    }
+
     async fn ready(&mut self) {
         eventually(START, "NATS answers", async || {
             let ended = self.process.status();
@@ -81,4 +109,15 @@ fn serve(folder: &TempDir, port: u16) -> Process {
     nats.args(["--addr", "127.0.0.1", "--port", &port.to_string(), "--jetstream", "--store_dir"]);
     nats.arg(folder.path());
     Process::start(nats)
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder").flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match entry.file_type().expect("its type").is_dir() {
+            true => copy_folder(&from, &to),
+            false => std::fs::copy(&from, &to).map(drop).expect("copied"),
+        }
+    }
 }

@@ -57,6 +57,25 @@ impl Process {
         }
     }
 
+    /// Stops it from doing anything, as a machine does that hangs: what it has
+    /// open stays open. Waits until it stands still.
+    pub fn freeze(&mut self) {
+        self.signal(Signal::STOP);
+        let stat = format!("/proc/{}/stat", self.id());
+        let stands = || {
+            let stat = std::fs::read_to_string(&stat).expect("our own child is there");
+            stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T'))
+        };
+        while !stands() {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
     /// Kills it, and waits until it is gone.
     pub fn kill(&mut self) {
         self.signal(Signal::KILL);

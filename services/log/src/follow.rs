@@ -9,6 +9,10 @@ use crate::record::{Position, Record};
 /// How many records a follower that is behind reads at once.
 pub const PAGE: usize = 500;
 
+/// The reason of a refusal (`google.rpc.ErrorInfo`) to whoever has seen what is
+/// not in the log's history.
+pub const NOT_IN_HISTORY: &str = "NOT_IN_HISTORY";
+
 /// Something that can be followed: a log in SQL, a JetStream stream, a log
 /// over gRPC.
 pub trait Follow: Send + Sync + 'static {
@@ -56,6 +60,10 @@ pub enum FollowError {
     OtherLog { log: String, found: String },
     #[error("log {log} cannot be read: {reason}")]
     Unavailable { log: String, reason: String },
+    /// Its owner answers, and does not give it to this follower: somebody has
+    /// to set something right.
+    #[error("log {log} is not given to this service by its owner: {reason}")]
+    Refused { log: String, reason: String },
 }
 
 // === impl Cursor ===

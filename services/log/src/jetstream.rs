@@ -29,6 +29,9 @@ use crate::streamed::Streamed;
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long any other answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The oldest server, by its major and minor version, that makes a stream
+/// begin at a sequence and keeps what is noted with it.
+const NEEDED: (i64, i64) = (2, 10);
 /// Header with the hash of the record before, by which a follower sees that
 /// this one continues what it has.
 const PREVIOUS: &str = "Samen-Previous";
@@ -131,6 +134,18 @@ impl JetStream {
         stream_name(&self.log)
     }
 
+    /// Fails where the server is older than what a stream needs of it, which
+    /// it would leave out without a word. One that was never reached has no
+    /// version yet.
+    fn is_new_enough(&self) -> Result<(), ExchangeError> {
+        let (major, minor) = NEEDED;
+        let found = self.client.server_info().version;
+        if found.is_empty() || self.client.is_server_compatible(major, minor, 0) {
+            return Ok(());
+        }
+        Err(ExchangeError(format!("NATS {found} is too old: {major}.{minor} or newer is needed")))
+    }
+
     /// The stream, to ask something of it. Asks nothing yet.
     async fn stream(&self) -> Result<Stream<()>, ExchangeError> {
         self.context.get_stream_no_info(self.stream_name()).await.map_err(ExchangeError::of)
@@ -145,7 +160,10 @@ impl Exchange for JetStream {
     }
 
     async fn find(&self) -> Result<Option<Found>, ExchangeError> {
-        match self.context.get_stream(self.stream_name()).await {
+        let found = self.context.get_stream(self.stream_name()).await;
+        // It answers to older ones, and keeps less than it was asked.
+        self.is_new_enough()?;
+        match found {
             Ok(stream) => Ok(Some(self.found(stream.cached_info()))),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(error)
@@ -195,7 +213,7 @@ impl Exchange for JetStream {
         match ignored {
             None => Ok(self.found(info)),
             Some(setting) => Err(ExchangeError(format!(
-                "NATS {} does not keep a stream's {setting}; 2.10 or newer is needed",
+                "NATS {} does not keep a stream's {setting}",
                 self.client.server_info().version
             ))),
         }

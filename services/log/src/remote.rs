@@ -11,9 +11,10 @@ use samen_proto::log::subscribe_response::Item as Sent;
 use samen_proto::log::{Position, SubscribeRequest};
 use tonic::codegen::{Body, Bytes, StdError};
 use tonic::{Code, Status, client::GrpcService};
+use tonic_types::StatusExt;
 
 use crate::backoff::Backoff;
-use crate::follow::{Cursor, Follow, FollowError, Item};
+use crate::follow::{Cursor, Follow, FollowError, Item, NOT_IN_HISTORY};
 
 /// How long one whose stream was ended by its owner rests before it resumes:
 /// at first, and at most.
@@ -107,18 +108,13 @@ where
                     }
                     Err(status) => status,
                 };
-                match ended.code() {
-                    Code::FailedPrecondition => Err(seen.not_in(&log))?,
-                    // It shuts down, or ends streams of a certain age: nothing
-                    // that anybody must know of, unless it stays away.
-                    Code::Unavailable if resumptions > 0 => {
-                        resumptions -= 1;
-                        tokio::time::sleep(backoff.next_jittered()).await;
-                    }
-                    code => Err(FollowError::Unavailable {
-                        log: log.to_string(),
-                        reason: format!("{code}: {}", ended.message()),
-                    })?,
+                // It shuts down, or ends streams of a certain age: nothing
+                // that anybody must know of, unless it stays away.
+                if ended.code() == Code::Unavailable && resumptions > 0 {
+                    resumptions -= 1;
+                    tokio::time::sleep(backoff.next_jittered()).await;
+                } else {
+                    Err(why(&log, &seen, &ended))?;
                 }
             }
         })
@@ -129,5 +125,27 @@ where
             0 => None,
             newest => Some(newest),
         }
+    }
+}
+
+/// What an owner's answer means to one who has seen this much.
+///
+/// That it is not in the log's history is believed only from the owner itself,
+/// by its reason: whoever hears it throws away what it has.
+fn why(log: &str, seen: &Cursor, answer: &Status) -> FollowError {
+    let told = answer.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    let (log, code) = (log.to_owned(), answer.code());
+    let reason = match told.as_str() {
+        "" => format!("{code}: {}", answer.message()),
+        told => format!("{code} ({told}): {}", answer.message()),
+    };
+    match code {
+        Code::FailedPrecondition if told == NOT_IN_HISTORY => seen.not_in(&log),
+        Code::FailedPrecondition
+        | Code::InvalidArgument
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::Unimplemented => FollowError::Refused { log, reason },
+        _ => FollowError::Unavailable { log, reason },
     }
 }

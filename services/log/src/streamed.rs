@@ -109,10 +109,11 @@ impl<E: Exchange> Streamed<E> {
                 let Ok(message) = tokio::time::timeout(LOOK, messages.next()).await else {
                     let now = this.exchange.find().await.map_err(|e| this.unavailable(e))?;
                     match now {
-                        Some(now) if now.made == found.made && now.last >= seen.position => {
+                        Some(now) if now.made == found.made && now.last == seen.position => {
                             this.newest.store(now.last, Ordering::Relaxed);
                             continue;
                         }
+                        // Or it has more, which nobody brings any more.
                         _ => return,
                     }
                 };

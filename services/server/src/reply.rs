@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use samen_log::db::disk_is_full;
+use samen_log::follow::NOT_IN_HISTORY;
 use samen_log::record::Position;
 use samen_log::seal::SealError;
 use samen_log::store::WaitError;
@@ -169,11 +170,12 @@ pub fn command<R: Into<Status>>(error: CommandError<R>) -> Status {
 pub fn follow(error: FollowError) -> Status {
     match error {
         FollowError::NotInHistory { .. } => {
-            status(Code::FailedPrecondition, "NOT_IN_HISTORY", &error.to_string())
+            status(Code::FailedPrecondition, NOT_IN_HISTORY, &error.to_string())
         }
         FollowError::Gap { .. }
         | FollowError::OtherLog { .. }
-        | FollowError::Unavailable { .. } => unavailable(error),
+        | FollowError::Unavailable { .. }
+        | FollowError::Refused { .. } => unavailable(error),
     }
 }
 
@@ -182,7 +184,7 @@ pub fn wait(error: WaitError) -> Status {
     match error {
         WaitError::UnknownLog(_) => invalid("at_least.log", &error.to_string()),
         WaitError::OtherEpoch { .. } => {
-            status(Code::FailedPrecondition, "NOT_IN_HISTORY", &error.to_string())
+            status(Code::FailedPrecondition, NOT_IN_HISTORY, &error.to_string())
         }
     }
 }

@@ -12,7 +12,7 @@ use super::relay::{FOR_EVER, Relay, context, published, state};
 use super::shared::{LOG, SOON, fill, follow_to};
 
 /// Every record as others see it.
-async fn masked(log: &samen_log::Log) -> Vec<Arc<Record>> {
+pub async fn masked(log: &samen_log::Log) -> Vec<Arc<Record>> {
     follow_to(&Exchanged(log.clone()), Cursor::START, log.head()).await
 }
 

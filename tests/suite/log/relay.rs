@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::{self, Context, consumer, stream};
 use futures::StreamExt;
 use prost::Message;
 use samen_log::jetstream::{JetStream, stream_name};
 use samen_log::relay::{self, Retention};
 use samen_log::{Log, Record, Task};
+use samen_proto::contract;
 use samen_proto::operations::TaskKind;
 use samen_tests::{Nats, Place, eventually, on_both_databases};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::shared::{EXCHANGED, LOG, SOON, fill, read_all};
+use super::shared::{LOG, SOON, fill, read_all};
 
 on_both_databases!(
     a_stream_is_the_masked_log_although_its_server_is_killed,
@@ -24,18 +26,34 @@ pub const FOR_EVER: Duration = Duration::ZERO;
 
 /// A relay at work, until it is dropped.
 pub struct Relay {
+    /// What it shows of itself.
+    pub task: Task,
     running: tokio::task::JoinHandle<()>,
     shutdown: DropGuard,
 }
 
 impl Relay {
     pub async fn start(log: &Log, nats: &Nats, max_age: Duration) -> Self {
+        Self::start_on(log, nats.client().await, max_age)
+    }
+
+    /// On a connection of the caller's making.
+    pub fn start_on(log: &Log, client: Client, max_age: Duration) -> Self {
         let shutdown = CancellationToken::new();
         let retention = Retention { max_age, replicas: 1 };
-        let exchange = JetStream::new(nats.client().await, log.id());
+        let exchange = JetStream::new(client, log.id());
         let task = Task::new(TaskKind::Relay, "relay");
-        let run = relay::run(log.clone(), exchange, retention, task, shutdown.clone());
-        Relay { running: tokio::spawn(run), shutdown: shutdown.drop_guard() }
+        let run = relay::run(log.clone(), exchange, retention, task.clone(), shutdown.clone());
+        Relay { task, running: tokio::spawn(run), shutdown: shutdown.drop_guard() }
+    }
+
+    /// Waits until it has made the stream anew, and says so with these words.
+    pub async fn made_anew(&self, why: &str) {
+        eventually(SOON, &format!("the stream is made anew: {why}"), async || {
+            let note = self.task.shown().note;
+            (note.contains("made anew") && note.contains(why)).then_some(())
+        })
+        .await;
     }
 
     pub async fn stop(self) {
@@ -65,8 +83,15 @@ pub async fn published(context: &Context, last: u64) {
 /// Reads the whole stream and compares it with the log: once, in order, each
 /// sequence its position, and nothing of what stays at home.
 pub async fn assert_is_the_log(context: &Context, log: &Log) {
-    let records = read_all(log).await;
-    published(context, records.len() as u64).await;
+    assert_is_the_log_from(context, log, 1).await;
+}
+
+/// The same for a stream that begins at a later position.
+pub async fn assert_is_the_log_from(context: &Context, log: &Log, first: u64) {
+    let mut records = read_all(log).await;
+    let last = records.len() as u64;
+    published(context, last).await;
+    records.drain(..first as usize - 1);
     let stream = context.get_stream(stream_name(LOG)).await.expect("the stream");
     let config = consumer::pull::OrderedConfig::default();
     let messages = stream.create_consumer(config).await.expect("a consumer");
@@ -77,7 +102,7 @@ pub async fn assert_is_the_log(context: &Context, log: &Log) {
         let sequence = message.info().expect("it comes from a stream").stream_sequence;
         assert_eq!(sequence, record.position);
         let sent = Record::decode(message.payload.clone()).expect("a record");
-        if record.r#type == EXCHANGED {
+        if contract::is_exchanged(&record.r#type) {
             assert_eq!(sent, **record);
         } else {
             let Record { log, epoch, position, hash, .. } = (**record).clone();
@@ -85,7 +110,8 @@ pub async fn assert_is_the_log(context: &Context, log: &Log) {
         }
     }
     let state = state(context).await.expect("the stream");
-    assert_eq!((state.first_sequence, state.messages), (1, records.len() as u64));
+    assert_eq!((state.first_sequence, state.last_sequence), (first, last));
+    assert_eq!(state.messages, records.len() as u64);
 }
 
 async fn a_stream_is_the_masked_log_although_its_server_is_killed(place: Place) {

@@ -10,11 +10,12 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use samen_log::db::Tx;
 use samen_log::record::Position;
-use samen_log::store::ApplyError;
+use samen_log::store::{ApplyError, ShownState};
 use samen_log::{
     Cursor, Follow, FollowError, Item, Leases, Log, Projection, Record, Schema, Store, Tasks,
     on_db, on_tx,
 };
+use samen_proto::operations::TaskState;
 use samen_tests::{Place, eventually, on_both_databases};
 use sqlx::Row;
 use tokio::task::JoinHandle;
@@ -195,10 +196,24 @@ async fn a_store_is_built_anew_for_another_history(place: Place) {
     let elsewhere = place.another().await;
     let restored = elsewhere.log(LOG).await;
     fill(&restored, 400).await;
-    let store = open(&place, 1).await;
+    let tasks = Tasks::default();
+    let store = open_with(&place, 1, &tasks).await;
     project(&store, vec![Arc::new(restored.clone())]);
     until(&store, &restored, 400).await;
     assert_eq!(rows(&store).await, expected(&restored).await);
+
+    // The one before only waits to be dropped: how it does is not told, but
+    // why there is another.
+    let shown = eventually(SOON, "one store's projector is shown", async || {
+        let shown = tasks.shown();
+        (shown.len() == 1).then_some(shown)
+    })
+    .await;
+    assert_eq!(shown[0].state(), TaskState::Running, "{shown:?}");
+    assert!(shown[0].note.contains("is not in the history of log"), "{shown:?}");
+    let stores = store.list().await.expect("a list");
+    let retired = stores.iter().filter(|store| store.state == ShownState::Retired).count();
+    assert_eq!((stores.len(), retired), (2, 1), "{stores:?}");
 }
 
 /// A log whose owner ends the first stream at once, as one that shuts down.

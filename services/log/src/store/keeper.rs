@@ -123,11 +123,12 @@ async fn look(
         }
     }
     let mut ready = None;
+    let mut following = false;
     for number in &newer {
-        if let Some(Running { generation, .. }) = running.get(number)
-            && generation.state().await?.ready
-        {
-            ready = ready.max(Some(*number));
+        if let Some(Running { generation, .. }) = running.get(number) {
+            let state = generation.state().await?;
+            following |= !state.lost;
+            ready = ready.max(state.ready.then_some(*number));
         }
     }
     let lost = serving.state().await?.lost;
@@ -137,7 +138,7 @@ async fn look(
         tracing::info!(store = generation.name, before = serving.name, "a new store serves");
         inner.switch(generation);
     }
-    if lost && newer.is_empty() {
+    if lost && !following {
         begin_another(inner, "a log that it follows was restored or replaced").await?;
         inner.look.notify_one();
     }
@@ -148,11 +149,15 @@ async fn look(
     let wanted = |number: u64| number == serving.number || Some(number) == newest;
     let unwanted: Vec<u64> = running.keys().copied().filter(|number| !wanted(*number)).collect();
     for number in unwanted {
-        leaving.extend(running.remove(&number).map(|leaves| (Instant::now() + GRACE, leaves)));
+        if let Some(leaves) = running.remove(&number) {
+            // How it does is of no interest any more: it is among the stores
+            // until it goes.
+            inner.tasks.remove(&task_name(&leaves.generation.name));
+            leaving.push((Instant::now() + GRACE, leaves));
+        }
     }
     let now = Instant::now();
     for (_, gone) in leaving.extract_if(.., |(until, _)| *until <= now) {
-        inner.tasks.remove(&task_name(&gone.generation.name));
         gone.generation.schema.close_own().await;
     }
     let used: HashSet<&str> = (running.values())
@@ -226,9 +231,13 @@ async fn project(inner: Arc<Inner>, logs: Vec<Arc<dyn Follow>>, generation: Arc<
     tokio::join!(projecting, mirror(&inner, &generation, &task, &logs, &here));
 }
 
+/// Has another store built in its place, unless somebody saw before that it has
+/// to be: the other process may be done with it by now.
 async fn lose(inner: &Arc<Inner>, generation: &Generation, why: &str) -> sqlx::Result<()> {
-    generation.set_lost().await?;
-    begin_another(inner, why).await?;
+    if !generation.state().await?.lost {
+        generation.set_lost().await?;
+        begin_another(inner, why).await?;
+    }
     inner.look.notify_one();
     Ok(())
 }

@@ -4,9 +4,11 @@
 //! - [`kill`]: processes and servers that are killed;
 //! - [`wire`]: the way to the database;
 //! - [`disk`]: no space;
+//! - [`exchange`]: NATS, and who follows through it;
 //! - [`overload`]: more than it can take, and fewer connections than callers.
 
 mod disk;
+mod exchange;
 mod kill;
 mod overload;
 mod wire;
