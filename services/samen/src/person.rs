@@ -2,14 +2,11 @@
 //! forgotten.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use futures::StreamExt;
-use http::Uri;
 use samen_proto::options::Role;
 use samen_proto::privacy::export_person_response::Item;
 use samen_proto::privacy::privacy_service_client::PrivacyServiceClient;
@@ -22,14 +19,12 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use crate::data::{TRIAL_ISSUER, load_issuer};
-use crate::operate::Bearer;
-use crate::services;
-
-/// How long a token holds that is made for one command.
-const TOKEN: Duration = Duration::from_secs(600);
+use crate::data::TRIAL_ISSUER;
+use crate::doors::{Bearer, Doors};
 
 /// Give what is held about a person, or have it forgotten
+///
+/// Needs the role privacy_officer.
 #[derive(Args)]
 pub struct Person {
     #[command(subcommand)]
@@ -72,37 +67,6 @@ struct Who {
     issuer: String,
 }
 
-/// Where the services are that hold content of people, and who asks.
-#[derive(Args)]
-struct Doors {
-    /// Where participation is
-    #[arg(
-        long,
-        env = "SAMEN_PARTICIPATION_URL",
-        default_value = "http://127.0.0.1:50051",
-        value_name = "URL"
-    )]
-    participation_url: Uri,
-    /// Where service requests are
-    #[arg(
-        long,
-        env = "SAMEN_REQUESTS_URL",
-        default_value = "http://127.0.0.1:50052",
-        value_name = "URL"
-    )]
-    requests_url: Uri,
-    /// Roots of the services' certificates, PEM
-    #[arg(long, env = "SAMEN_ROOTS", value_name = "FILE")]
-    roots: Option<PathBuf>,
-    /// A token with the role privacy_officer; without one, the all-in-one's
-    /// own issuer makes it
-    #[arg(long, env = "SAMEN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// The all-in-one's data folder
-    #[arg(long, env = "SAMEN_DATA", default_value = "data", value_name = "FOLDER")]
-    data: PathBuf,
-}
-
 type Door = PrivacyServiceClient<InterceptedService<Channel, Bearer>>;
 
 impl Person {
@@ -110,7 +74,7 @@ impl Person {
         match self.what {
             What::Export { who, doors } => {
                 let named = who.named();
-                for (service, mut door) in doors.open()? {
+                for (service, mut door) in open(&doors)? {
                     export(&mut door, named.clone()).await.context(service)?;
                 }
                 Ok(ExitCode::SUCCESS)
@@ -118,7 +82,7 @@ impl Person {
             What::Forget { who, doors } => {
                 let named = who.named();
                 let mut code = ExitCode::SUCCESS;
-                for (service, mut door) in doors.open()? {
+                for (service, mut door) in open(&doors)? {
                     let request_id = Uuid::now_v7().to_string();
                     let forget = ForgetPersonRequest { request_id, person: Some(named.clone()) };
                     match door.forget_person(forget).await {
@@ -151,26 +115,11 @@ impl Who {
     }
 }
 
-impl Doors {
-    fn open(&self) -> anyhow::Result<Vec<(&'static str, Door)>> {
-        let token = match &self.token {
-            Some(token) => token.clone(),
-            None => load_issuer(&self.data)?.issue("officer", &[Role::PrivacyOfficer], TOKEN)?,
-        };
-        let bearer = Bearer::new(&token)?;
-        let roots = self.roots.as_deref().map(|p| services::read("SAMEN_ROOTS", p)).transpose()?;
-        [
-            (samen_participation::NAME, "SAMEN_PARTICIPATION_URL", &self.participation_url),
-            (samen_requests::NAME, "SAMEN_REQUESTS_URL", &self.requests_url),
-        ]
-        .into_iter()
-        .map(|(service, variable, url)| {
-            let channel = services::channel(variable, url, roots.clone())?;
-            let channel = InterceptedService::new(channel, bearer.clone());
-            Ok((service, PrivacyServiceClient::new(channel)))
-        })
-        .collect()
-    }
+/// The doors of the services that hold content of people.
+fn open(doors: &Doors) -> anyhow::Result<Vec<(&'static str, Door)>> {
+    let channels = doors.open("officer", Role::PrivacyOfficer, &[])?;
+    let door = |(name, channel)| (name, PrivacyServiceClient::new(channel));
+    Ok(channels.into_iter().map(door).collect())
 }
 
 /// Writes what one service holds, each record as it comes.
