@@ -20,6 +20,7 @@ use samen_regional::Regional;
 use samen_requests::Requests;
 use samen_server::grpc::{self, Port};
 use samen_server::identity::{InternalTokens, KeySource, Verifier};
+use samen_server::metrics::{Count, Counts};
 use samen_server::paging::Pages;
 use samen_server::privacy::Keeping;
 use samen_server::telemetry;
@@ -225,7 +226,7 @@ impl Serve {
                 services::serve_metrics(metrics, vec![(*service).clone()], &deployment.shutdown)
                     .await?;
                 announce(samen_participation::NAME, bound.address);
-                grpc::serve(bound, service.routes(), services, port, &deployment).await?;
+                grpc::serve(bound, service.routes(), services, port, &service).await?;
                 service.leases.give_back().await;
             }
             What::ServiceRequests { own, stores, keep } => {
@@ -242,7 +243,7 @@ impl Serve {
                 services::serve_metrics(metrics, vec![(*service).clone()], &deployment.shutdown)
                     .await?;
                 announce(samen_requests::NAME, bound.address);
-                grpc::serve(bound, service.routes(), services, port, &deployment).await?;
+                grpc::serve(bound, service.routes(), services, port, &service).await?;
                 service.leases.give_back().await;
             }
             What::RegionalCollaboration { own, stores, partners } => {
@@ -261,7 +262,7 @@ impl Serve {
                     secure_cookies: !insecure_cookies,
                     shutdown: shutdown.clone(),
                 };
-                services::serve_dashboard(listener, dashboard, shutdown).await?;
+                services::serve_dashboard(listener, dashboard, Count::default(), shutdown).await?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -304,9 +305,15 @@ async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Resul
     let services = &samen_regional::SERVICES;
     let partner_services = &samen_regional::PARTNER_SERVICES;
     tokio::try_join!(
-        services::guard(grpc::serve(bound, service.routes(), services, port, d), d),
+        services::guard(grpc::serve(bound, service.routes(), services, port, &service), d),
         services::guard(
-            grpc::serve(partner_bound, service.partner_routes(), partner_services, partner, d),
+            grpc::serve(
+                partner_bound,
+                service.partner_routes(),
+                partner_services,
+                partner,
+                &service,
+            ),
             d,
         ),
     )?;
@@ -349,6 +356,7 @@ impl Own {
             pages: Pages::new(&master),
             master,
             streams: self.limits.streams(),
+            connections: Counts::default(),
             keepalive: self.limits.keepalive(),
             shutdown: services::shutdown_on_signal()?,
         };

@@ -14,6 +14,7 @@ use samen_requests::Requests;
 use samen_server::Deployment;
 use samen_server::grpc::{self, Port};
 use samen_server::identity::{KeySource, Verifier};
+use samen_server::metrics::Counts;
 use samen_server::paging::Pages;
 use samen_server::telemetry;
 
@@ -124,6 +125,7 @@ impl Up {
             pages: Pages::new(&master),
             master,
             streams: self.limits.streams(),
+            connections: Counts::default(),
             keepalive: self.limits.keepalive(),
             shutdown: services::shutdown_on_signal()?,
         };
@@ -186,7 +188,7 @@ impl Up {
                     participation.routes(),
                     &samen_participation::SERVICES,
                     own.clone(),
-                    d,
+                    &participation,
                 ),
                 d,
             ),
@@ -196,12 +198,18 @@ impl Up {
                     requests.routes(),
                     &samen_requests::SERVICES,
                     own.clone(),
-                    d,
+                    &requests,
                 ),
                 d,
             ),
             services::guard(
-                grpc::serve(regional_port, regional.routes(), &samen_regional::SERVICES, own, d),
+                grpc::serve(
+                    regional_port,
+                    regional.routes(),
+                    &samen_regional::SERVICES,
+                    own,
+                    &regional,
+                ),
                 d,
             ),
             services::guard(
@@ -210,12 +218,17 @@ impl Up {
                     regional.partner_routes(),
                     &samen_regional::PARTNER_SERVICES,
                     partner,
-                    d,
+                    &regional,
                 ),
                 d,
             ),
             services::guard(
-                services::serve_dashboard(dashboard_port, dashboard, d.shutdown.clone()),
+                services::serve_dashboard(
+                    dashboard_port,
+                    dashboard,
+                    d.connections_to(dashboard_address),
+                    d.shutdown.clone(),
+                ),
                 d,
             ),
         );

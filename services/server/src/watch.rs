@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use prost::DecodeError;
+use prost::{DecodeError, Name};
 use samen_log::record::Position;
 use samen_log::{Cursor, Follow, FollowError, Item, Log, Record, Store, supervise};
 use samen_proto::log::{CaughtUp, Heartbeat};
@@ -42,7 +42,7 @@ pub trait Watched: Send + Sync + 'static {
     /// What changed, as it is now.
     type Row: Send + Sync + 'static;
     /// What the stream sends.
-    type Message: Send + 'static;
+    type Message: Name + Send + 'static;
 
     /// What a record is about. `None` where the reader does not look at it.
     fn subject(record: &Record) -> Result<Option<String>, DecodeError>;

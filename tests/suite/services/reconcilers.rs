@@ -15,6 +15,9 @@ use samen_tests::process::{Signal, run};
 use samen_tests::samen::samen;
 use samen_tests::{eventually, place};
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 
 use super::in_both_setups;
 use super::shared::{SOON, all, count, refused, report};
@@ -93,8 +96,16 @@ async fn tasks_show_how_far_they_are(setup: Setup) {
     }
     let metrics = deployment.page("service-requests", "/metrics").await;
     assert!(metrics.contains(r#"samen_log_head{log="gm0384.requests"} 20.0"#), "{metrics}");
+    let address = deployment.requests_url().replace("http://", "");
+    let connections = format!(r#"samen_open_connections{{address="{address}"}} "#);
+    let count = metrics.lines().find_map(|line| line.strip_prefix(&connections));
+    assert!(count.is_some_and(|count| count != "0"), "{metrics}");
     let health = deployment.page("service-requests", "/healthz").await;
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    let ask = HealthCheckRequest { service: "tasks".to_owned() };
+    let mut health = HealthClient::new(deployment.requests_channel());
+    let answer = health.check(ask).await.expect("an answer").into_inner();
+    assert_eq!(answer.status(), ServingStatus::Serving);
 }
 
 async fn a_store_is_built_anew_while_the_old_one_answers(setup: Setup) {
@@ -183,6 +194,26 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
     assert!(!status.success(), "{output}");
     assert!(output.contains("gm0384.requests 6 (samen.requests.v1.StatusChanged)"), "{output}");
 
+    // Calls still belong here, and those who must know are told.
+    let mut health = HealthClient::new(deployment.requests_channel());
+    for (name, expected) in [
+        ("", ServingStatus::Serving),
+        ("samen.requests.v1.RequestService", ServingStatus::Serving),
+        ("tasks", ServingStatus::NotServing),
+    ] {
+        eventually(SOON, name, async || {
+            let ask = HealthCheckRequest { service: name.to_owned() };
+            let answer = health.check(ask).await.expect("an answer").into_inner();
+            (answer.status() == expected).then_some(())
+        })
+        .await;
+    }
+    for (name, expected) in [("", 0), ("tasks", 1)] {
+        let url = deployment.requests_url();
+        let asked = samen(["health", "--url", &url, "--service", name]);
+        let (status, output) = run(asked, SOON).await;
+        assert_eq!(status.code(), Some(expected), "{name}: {output}");
+    }
     // Commands are accepted, queries answered; what cannot be seen yet is said.
     let mut resident = deployment.requests("r", &["resident"]).await;
     let filed = resident.file_request(report("erna")).await.expect("filed").into_inner();
