@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use samen_log::lease::Kept;
 use samen_log::{
     Cursor, Follow, Keyring, Leases, Location, Log, Projection, Store, Tasks, supervise,
 };
@@ -27,6 +28,8 @@ pub struct Core {
     pub store: Store,
     pub leases: Leases,
     pub tasks: Tasks,
+    /// By which others see that this process lives.
+    _alive: Arc<Kept>,
 }
 
 impl Core {
@@ -38,12 +41,14 @@ impl Core {
         projection: impl Projection,
     ) -> sqlx::Result<Self> {
         let id = deployment.log_id(name);
-        let log = Log::open(location, &id, deployment.shutdown.clone()).await?;
         let leases = Leases::open(location).await?;
+        // Before the log is looked at: see `Backup::restore`.
+        let alive = Arc::new(leases.keep("process").await?);
+        let log = Log::open(location, &id, deployment.shutdown.clone()).await?;
         let tasks = Tasks::default();
         let store = Store::open(location, &leases, &tasks, projection).await?;
         let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
-        Ok(Core { deployment, log, keyring, store, leases, tasks })
+        Ok(Core { deployment, log, keyring, store, leases, tasks, _alive: alive })
     }
 
     /// Begins to project the service's own log and these others, and is ready
