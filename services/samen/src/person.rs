@@ -43,8 +43,11 @@ enum What {
     },
     /// Make all that a person gave unreadable, for ever
     ///
-    /// Each service decides by its own holds and terms. Ends with exit code 0
-    /// when all have done it, 1 when one has refused: what is done stays done.
+    /// Each service decides by its own holds and terms. All are asked first, and
+    /// where one would refuse, or does not answer, nothing is done anywhere. A
+    /// hold that is placed after that can still stop one when another is done:
+    /// what is done stays done. Ends with exit code 0 when all have done it, 1
+    /// otherwise.
     Forget {
         #[command(flatten)]
         who: Who,
@@ -80,23 +83,15 @@ impl Person {
                 Ok(ExitCode::SUCCESS)
             }
             What::Forget { who, doors } => {
+                let mut doors = open(&doors)?;
                 let named = who.named();
-                let mut code = ExitCode::SUCCESS;
-                for (service, mut door) in open(&doors)? {
-                    let request_id = Uuid::now_v7().to_string();
-                    let forget = ForgetPersonRequest { request_id, person: Some(named.clone()) };
-                    match door.forget_person(forget).await {
-                        Ok(done) => {
-                            let keys = done.into_inner().keys;
-                            println!("{service}: forgotten ({keys} keys destroyed)");
-                        }
-                        Err(refusal) => {
-                            println!("{service}: not forgotten: {}", refusal.message());
-                            code = ExitCode::FAILURE;
-                        }
+                // Whether all would, before any does.
+                for validate_only in [true, false] {
+                    if !forget(&mut doors, &named, validate_only).await {
+                        return Ok(ExitCode::FAILURE);
                     }
                 }
-                Ok(code)
+                Ok(ExitCode::SUCCESS)
             }
         }
     }
@@ -120,6 +115,28 @@ fn open(doors: &Doors) -> anyhow::Result<Vec<(&'static str, Door)>> {
     let channels = doors.open("officer", Role::PrivacyOfficer, &[])?;
     let door = |(name, channel)| (name, PrivacyServiceClient::new(channel));
     Ok(channels.into_iter().map(door).collect())
+}
+
+/// Asks every service; false when one refuses.
+async fn forget(doors: &mut [(&str, Door)], person: &Named, validate_only: bool) -> bool {
+    let mut all = true;
+    for (service, door) in doors {
+        let request_id = Uuid::now_v7().to_string();
+        let person = Some(person.clone());
+        let ask = ForgetPersonRequest { request_id, person, validate_only };
+        match door.forget_person(ask).await {
+            Ok(_) if validate_only => {}
+            Ok(done) => {
+                let keys = done.into_inner().keys;
+                println!("{service}: forgotten ({keys} keys destroyed)");
+            }
+            Err(refusal) => {
+                println!("{service}: not forgotten: {}", refusal.message());
+                all = false;
+            }
+        }
+    }
+    all
 }
 
 /// Writes what one service holds, each record as it comes.
