@@ -225,7 +225,7 @@ impl Serve {
                 let metrics = own.metrics_listen;
                 services::serve_metrics(metrics, vec![(*service).clone()], &deployment.shutdown)
                     .await?;
-                announce(samen_participation::NAME, bound.address);
+                announce_built(&service, &[(samen_participation::NAME, bound.address)]);
                 grpc::serve(bound, service.routes(), services, port, &service).await?;
                 service.leases.give_back().await;
             }
@@ -242,7 +242,7 @@ impl Serve {
                 let metrics = own.metrics_listen;
                 services::serve_metrics(metrics, vec![(*service).clone()], &deployment.shutdown)
                     .await?;
-                announce(samen_requests::NAME, bound.address);
+                announce_built(&service, &[(samen_requests::NAME, bound.address)]);
                 grpc::serve(bound, service.routes(), services, port, &service).await?;
                 service.leases.give_back().await;
             }
@@ -299,8 +299,8 @@ async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Resul
     stores.relay(&service, &nats);
     services::serve_metrics(own.metrics_listen, vec![(*service).clone()], &deployment.shutdown)
         .await?;
-    announce(samen_regional::NAME, bound.address);
-    announce("partners", partner_bound.address);
+    let ports = [(samen_regional::NAME, bound.address), ("partners", partner_bound.address)];
+    announce_built(&service, &ports);
     let d = &deployment;
     let services = &samen_regional::SERVICES;
     let partner_services = &samen_regional::PARTNER_SERVICES;
@@ -430,6 +430,15 @@ impl tonic::service::Interceptor for Credentials {
         request.metadata_mut().insert("authorization", value);
         Ok(request)
     }
+}
+
+/// Announces ports once queries are answered there.
+fn announce_built(core: &Core, ports: &[(&'static str, SocketAddr)]) {
+    let (core, ports) = (core.clone(), ports.to_vec());
+    tokio::spawn(async move {
+        core.built().await;
+        ports.into_iter().for_each(|(service, address)| announce(service, address));
+    });
 }
 
 fn announce(service: &str, address: SocketAddr) {

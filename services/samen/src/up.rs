@@ -159,24 +159,33 @@ impl Up {
         };
 
         let cores = [(*participation).clone(), (*requests).clone(), (*regional).clone()];
+        let building = cores.clone();
         services::serve_metrics(Some(self.metrics_listen), cores.into(), &deployment.shutdown)
             .await?;
 
-        println!("Samen for {}, data in {}", self.municipality, self.data.display());
-        println!("  participation   http://{}", participation_port.address);
-        println!("  requests        http://{}", requests_port.address);
-        println!("  regional        http://{}", regional_port.address);
-        println!("  partners        https://{} (mTLS)", partner_port.address);
-        println!("  dashboard       http://{dashboard_address}");
-        println!("  metrics         http://{}/metrics", self.metrics_listen);
-        println!("Get a token:      samen token --role handler");
         let key = data.paths().master_key();
         let made = if fresh { "Made a master key" } else { "The master key" };
-        println!(
-            "{made}: {}\n  Back it up, apart from the data: without it nothing sealed can be \
-             read again.\n  It is a trial key; `samen serve` refuses it.",
-            key.display()
-        );
+        let told = [
+            format!("Samen for {}, data in {}", self.municipality, self.data.display()),
+            format!("  participation   http://{}", participation_port.address),
+            format!("  requests        http://{}", requests_port.address),
+            format!("  regional        http://{}", regional_port.address),
+            format!("  partners        https://{} (mTLS)", partner_port.address),
+            format!("  dashboard       http://{dashboard_address}"),
+            format!("  metrics         http://{}/metrics", self.metrics_listen),
+            "Get a token:      samen token --role handler".to_owned(),
+            format!("{made}: {}", key.display()),
+            "  Back it up, apart from the data: without it nothing sealed can be read again."
+                .to_owned(),
+            "  It is a trial key; `samen serve` refuses it.".to_owned(),
+        ];
+        tokio::spawn(async move {
+            // Where queries are answered, and not only commands accepted.
+            for core in building {
+                core.built().await;
+            }
+            told.iter().for_each(|line| println!("{line}"));
+        });
 
         let own = Port { origins: self.origins.clone(), ..Port::default() };
         let partner = Port { tls: Some(server_tls), client_roots: Some(root), origins: Vec::new() };

@@ -1,5 +1,8 @@
 //! Health as gRPC has it (`grpc.health.v1`): whether calls should come here.
 //!
+//! They should not while the store is being built, where others can answer:
+//! commands are accepted by then, but queries refused.
+//!
 //! A projection that has met a record that it cannot handle does not change
 //! that: commands are accepted, queries answered from what there is, and a
 //! restart would not help. It is told under a name of its own, [`TASKS`]; what
@@ -26,8 +29,9 @@ struct Told {
     told: HashMap<String, bool>,
 }
 
-/// Tells under these names, until shutdown, that a port serves: whoever chooses
-/// among servers looks elsewhere from then on. From when this returns on, each
+/// Tells under these names whether a port serves: from when the store is built,
+/// until shutdown. Whoever chooses among servers looks elsewhere before that and
+/// from then on. From when this returns on, each
 /// name is known.
 pub async fn tell(reporter: HealthReporter, names: Vec<String>, core: Core) {
     let mut told = Told { reporter, told: HashMap::new() };
@@ -35,7 +39,10 @@ pub async fn tell(reporter: HealthReporter, names: Vec<String>, core: Core) {
     tokio::spawn(async move {
         let watching = async {
             loop {
-                tokio::time::sleep(LOOK).await;
+                tokio::select! {
+                    () = tokio::time::sleep(LOOK) => {}
+                    () = core.built(), if !core.is_built() => {}
+                }
                 told.look(&names, &core).await;
             }
         };
@@ -51,7 +58,7 @@ pub async fn tell(reporter: HealthReporter, names: Vec<String>, core: Core) {
 impl Told {
     async fn look(&mut self, names: &[String], core: &Core) {
         for name in names {
-            self.tell(name, true).await;
+            self.tell(name, core.is_built()).await;
         }
         self.tell(TASKS, stopped(&status(core)).next().is_none()).await;
     }

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::Status;
 
+use crate::core::Core;
 use crate::deployment::Deployment;
 use crate::identity::Caller;
 use crate::paging::{Page, PageEnd};
@@ -129,22 +130,27 @@ impl<R> Recent<R> {
 // === impl Changes ===
 
 impl<W: Watched> Changes<W> {
-    /// Begins to read what changes; ends, like the streams, at shutdown.
-    pub fn start(log: Log, store: Store, deployment: &Deployment) -> Arc<Self> {
+    /// Begins to read what changes, once the store is built; ends, like the
+    /// streams, at shutdown.
+    pub fn start(core: &Core) -> Arc<Self> {
+        let (log, store) = (core.log.clone(), core.store.clone());
         let recent = watch::Sender::new(Recent::new(store.cursor(log.id())));
         let changes = Arc::new(Changes { log, store, recent });
-        let shutdown = deployment.shutdown.clone();
+        let shutdown = core.deployment.shutdown.clone();
+        let core = core.clone();
         let reader = changes.clone();
         supervise("watch", shutdown.clone(), async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = reader.run() => {}
+                () = async { core.built().await; reader.run().await } => {}
             }
         });
         changes
     }
 
     async fn run(&self) {
+        // Nobody could watch before.
+        self.recent.send_replace(Recent::new(self.store.cursor(self.log.id())));
         loop {
             if let Err(error) = self.read().await {
                 tracing::warn!(%error, "changes cannot be read");

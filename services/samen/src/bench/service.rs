@@ -76,6 +76,7 @@ impl Service {
         let destroyed = NamedTempFile::new()?;
         let keeping = services::keeping(destroyed.path(), "none")?;
         let requests = Requests::start(deployment, &location, keeping).await?;
+        requests.built().await;
         let bound = grpc::bind((Ipv4Addr::LOCALHOST, 0).into()).await?;
         let (address, log, routes) = (bound.address, requests.log.clone(), requests.routes());
         let serving = tokio::spawn(async move {
