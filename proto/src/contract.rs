@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
-    Value,
+    MethodDescriptor, Value,
 };
 
 use crate::options::{Privacy, Role};
@@ -49,6 +49,19 @@ pub fn access(path: &str) -> Option<&'static [Role]> {
 /// start while there is one.
 pub fn methods_without_access() -> Vec<String> {
     methods().map(|(path, _)| path).filter(|path| access(path).is_none()).collect()
+}
+
+/// The service and the method that answer with this message. Each method has a
+/// message of its own, and a stream answers with many.
+pub fn answered_by(message: &str) -> Option<(&'static str, &'static str)> {
+    static ANSWERED: LazyLock<HashMap<String, (String, String)>> = LazyLock::new(|| {
+        let named = |method: MethodDescriptor| {
+            let names = (method.parent_service().full_name().to_owned(), method.name().to_owned());
+            (method.output().full_name().to_owned(), names)
+        };
+        methods().map(|(_, method)| named(method)).collect()
+    });
+    ANSWERED.get(message).map(|(service, method)| (service.as_str(), method.as_str()))
 }
 
 /// Whether records of this event type leave the service that owns them.
@@ -97,7 +110,7 @@ pub fn sealed_as(field: &FieldDescriptor) -> Option<MessageDescriptor> {
     pool().get_message_by_name(name.as_str()?)
 }
 
-fn methods() -> impl Iterator<Item = (String, prost_reflect::MethodDescriptor)> {
+fn methods() -> impl Iterator<Item = (String, MethodDescriptor)> {
     pool().services().filter(|s| s.full_name().starts_with("samen.")).flat_map(|service| {
         let methods: Vec<_> = service
             .methods()

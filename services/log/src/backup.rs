@@ -26,7 +26,7 @@ mod restore;
 mod write;
 
 pub use manifest::{Entry, LogManifest, Manifest};
-pub use restore::Backup;
+pub use restore::{Backup, EmptyLog};
 pub use write::back_up;
 
 /// The file that makes a folder a backup.
@@ -69,6 +69,11 @@ pub enum BackupError {
     OtherLog { found: String, expected: String },
     #[error("the log {0} is not empty; a backup is restored into an empty one only")]
     Occupied(String),
+    #[error(
+        "the log {log} is in use by {processes}: stop all processes of its service, and restore \
+         again"
+    )]
+    InUse { log: String, processes: String },
     #[error("the log {0} is being restored by another process")]
     Busy(String),
     #[error("the log {0} was not restored to its end; restore it again")]

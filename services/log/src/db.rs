@@ -175,7 +175,6 @@ impl Location {
                         Durability::Full => SqliteSynchronous::Full,
                         Durability::Rebuilt => SqliteSynchronous::Normal,
                     })
-                    // What is overwritten is gone from the file.
                     .pragma(
                         "secure_delete",
                         // What is overwritten is gone from the file.
@@ -346,6 +345,15 @@ impl Schema {
             }
         }
         Ok(())
+    }
+
+    /// Where it is, for whoever has to find it: a file, or the schema's name in
+    /// its database.
+    pub fn place(&self) -> String {
+        match &self.db {
+            Db::Postgres(_) => self.name.to_string(),
+            Db::Sqlite(pool) => pool.connect_options().get_filename().display().to_string(),
+        }
     }
 
     /// The schema's name, as it qualifies tables.

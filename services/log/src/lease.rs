@@ -127,6 +127,23 @@ impl Leases {
         sqlx::query_scalar(schema.sql(&sql)).bind(begin).fetch_one(pool).await
     }
 
+    /// Which processes hold anything, once those have had time to seem dead
+    /// that are.
+    pub async fn alive(&self) -> sqlx::Result<Vec<String>> {
+        let Some(schema) = &self.schema else { return Ok(Vec::new()) };
+        let Db::Postgres(pool) = &schema.db else { return Ok(Vec::new()) };
+        let sql =
+            format!("SELECT DISTINCT holder FROM {{s}}.lease WHERE until > {NOW} ORDER BY holder");
+        let began = Instant::now();
+        loop {
+            let holders: Vec<String> = sqlx::query_scalar(schema.sql(&sql)).fetch_all(pool).await?;
+            if holders.is_empty() || began.elapsed() > TERM {
+                return Ok(holders);
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
     /// Gives back all that this process holds, at its end: nobody has to wait
     /// until it is over.
     pub async fn give_back(&self) {

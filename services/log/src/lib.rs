@@ -55,7 +55,7 @@ pub mod tasks;
 pub mod verify;
 
 pub use append::{Append, AppendError, Appended, CommandId, Expected, NewEvent};
-pub use backup::{Backup, BackupError, back_up};
+pub use backup::{Backup, BackupError, EmptyLog, back_up};
 pub use checkpoint::Checkpoint;
 pub use command::{Aggregate, Aggregates, Command, CommandError, Event, Outcome};
 pub use db::{Db, Location, Schema};

@@ -42,8 +42,8 @@ pub struct Participation {
 }
 
 impl Participation {
-    /// Opens its log and its store, begins to project, and is ready when the
-    /// store holds what the log does.
+    /// Opens its log and its store, and begins to project. Commands are accepted
+    /// from here on, queries answered when the store is built.
     pub async fn start(
         deployment: Deployment,
         location: &Location,
@@ -54,8 +54,8 @@ impl Participation {
         let spoke = domain::contribution::spoke_for_themselves;
         let privacy = Privacy::start(&core, keeping, spoke).await?;
         core.project(&[]).await?;
-        let Core { log, keyring, store, deployment, .. } = &core;
-        let changes = Changes::start(log.clone(), store.clone(), deployment);
+        let Core { log, keyring, .. } = &core;
+        let changes = Changes::start(&core);
         Ok(Participation {
             processes: Aggregates::new(log.clone(), keyring.clone()),
             contributions: Aggregates::new(log.clone(), keyring.clone()),

@@ -52,7 +52,8 @@ pub struct Regional {
 
 impl Regional {
     /// Opens its log and its store, and begins to follow the other services'
-    /// logs (masked, or through the exchange).
+    /// logs (masked, or through the exchange). Commands are accepted from here
+    /// on; reactors, queries and the feed begin when the store is built.
     pub async fn start(
         deployment: Deployment,
         location: &Location,
@@ -71,7 +72,11 @@ impl Regional {
             source_logs: sources.iter().map(|source| source.log().to_owned()).collect(),
             core,
         };
-        reactor::start(&service, sources);
+        let reacting = service.clone();
+        tokio::spawn(async move {
+            reacting.built().await;
+            reactor::start(&reacting, sources);
+        });
         Ok(service)
     }
 

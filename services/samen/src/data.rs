@@ -54,7 +54,7 @@ impl Data {
         match lock.try_lock() {
             Ok(()) => Ok(Data { root: root.to_owned(), _lock: lock }),
             Err(TryLockError::WouldBlock) => {
-                bail!("{} is in use by another samen process", root.display())
+                bail!("{} is in use by another samen process: stop that first", root.display())
             }
             Err(TryLockError::Error(error)) => {
                 Err(error).with_context(|| path.display().to_string())

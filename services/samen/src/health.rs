@@ -29,6 +29,10 @@ pub struct Health {
         value_name = "URL"
     )]
     url: Uri,
+    /// Of what: a gRPC service, or `tasks`, the projections and the other work in
+    /// the background; the server as a whole if not said
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    service: String,
     /// Roots of the server's certificate, PEM
     #[arg(long, env = "SAMEN_ROOTS", value_name = "FILE")]
     roots: Option<PathBuf>,
@@ -45,7 +49,7 @@ impl Health {
     async fn grpc(&self) -> anyhow::Result<()> {
         let roots = self.roots.as_deref().map(|p| services::read("SAMEN_ROOTS", p)).transpose()?;
         let channel = services::channel("SAMEN_HEALTH_URL", &self.url, roots)?;
-        let request = HealthCheckRequest { service: String::new() };
+        let request = HealthCheckRequest { service: self.service.clone() };
         let answer = HealthClient::new(channel).check(request).await?.into_inner();
         match answer.status() {
             ServingStatus::Serving => Ok(()),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use samen_log::{Location, Log, MasterKey, Schema};
+use samen_log::{EmptyLog, Location, MasterKey, Schema};
 
 use crate::data::{Data, Paths};
 use crate::usage::wrong;
@@ -31,9 +31,9 @@ pub struct Logs {
 /// Connections to a database that is restored into.
 const RESTORE_CONNECTIONS: u32 = 4;
 
-/// Where logs are restored, by id.
+/// Where logs are restored.
 pub struct Target {
-    pub logs: Vec<(String, Schema)>,
+    pub logs: Vec<EmptyLog>,
     /// The data folder, held until all is done.
     _data: Option<Data>,
 }
@@ -81,7 +81,7 @@ impl Logs {
             let data = Data::open(&self.data)?;
             for service in self.services() {
                 let location = data.location(service.name())?;
-                logs.push((id(service), Log::tables(&location).await?));
+                logs.push(EmptyLog::at(&location, &id(service)).await?);
             }
             return Ok(Target { logs, _data: Some(data) });
         };
@@ -93,7 +93,7 @@ impl Logs {
         for service in self.services() {
             let prefix = service.name().to_owned();
             let location = Location::Postgres { pool: pool.clone(), prefix };
-            logs.push((id(service), Log::tables(&location).await?));
+            logs.push(EmptyLog::at(&location, &id(service)).await?);
         }
         Ok(Target { logs, _data: None })
     }

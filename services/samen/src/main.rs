@@ -10,7 +10,8 @@
 //! - [`person`]: all that is held about somebody, and having it forgotten;
 //! - [`backup`] and [`restore`]: the logs in files, and back from them;
 //! - [`health`]: whether a server answers;
-//! - [`operate`]: what its tasks do, and its projection stores;
+//! - [`operate`]: what its tasks do, and its projection stores; [`doors`]: where
+//!   services are asked, and by whom;
 //! - [`bench`]: how fast this machine is;
 //! - [`usage`]: mistakes in flags and variables, in one line.
 
@@ -22,6 +23,7 @@ mod backup;
 mod bench;
 mod checkpoint;
 mod data;
+mod doors;
 mod health;
 mod import;
 mod keygen;

@@ -1,7 +1,6 @@
 //! What operators see and do from a terminal: `samen status` and
 //! `samen projections`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -15,33 +14,30 @@ use samen_proto::operations::{
 };
 use samen_proto::options::Role;
 use samen_server::time::from_proto;
-use tonic::metadata::{Ascii, MetadataValue};
+use tonic::Request;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Request, Status as Refusal};
 
-use crate::data::load_issuer;
-use crate::services;
-use crate::usage::{Misconfigured, wrong};
+use crate::doors::{Bearer, Doors};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a token holds that is made for one command.
-const TOKEN: Duration = Duration::from_secs(600);
 /// How often a store that is being built is looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// Show what the services' background tasks do
 ///
-/// Ends with exit code 0 when every service answers and no task has stopped or
+/// Needs the role operator. Ends with exit code 0 when every service answers and no task has stopped or
 /// is failing, 1 otherwise.
 #[derive(Args)]
 pub struct Status {
     #[command(flatten)]
-    doors: Doors,
+    doors: AllDoors,
 }
 
 /// See the projection stores, or build one anew
+///
+/// Needs the role operator.
 #[derive(Args)]
 pub struct Projections {
     #[command(subcommand)]
@@ -53,7 +49,7 @@ enum What {
     /// Show the stores, how far they are, and when they will be done
     List {
         #[command(flatten)]
-        doors: Doors,
+        doors: AllDoors,
     },
     /// Build a service's store anew beside the one that serves; that one goes
     /// on serving until the new one has caught up
@@ -65,29 +61,15 @@ enum What {
         #[arg(long)]
         no_wait: bool,
         #[command(flatten)]
-        doors: Doors,
+        doors: AllDoors,
     },
 }
 
-/// Where the services are, and who asks.
+/// Where all services are, and who asks.
 #[derive(Args)]
-struct Doors {
-    /// Where participation is
-    #[arg(
-        long,
-        env = "SAMEN_PARTICIPATION_URL",
-        default_value = "http://127.0.0.1:50051",
-        value_name = "URL"
-    )]
-    participation_url: Uri,
-    /// Where service requests are
-    #[arg(
-        long,
-        env = "SAMEN_REQUESTS_URL",
-        default_value = "http://127.0.0.1:50052",
-        value_name = "URL"
-    )]
-    requests_url: Uri,
+struct AllDoors {
+    #[command(flatten)]
+    doors: Doors,
     /// Where regional collaboration is
     #[arg(
         long,
@@ -96,62 +78,17 @@ struct Doors {
         value_name = "URL"
     )]
     regional_url: Uri,
-    /// Roots of the services' certificates, PEM
-    #[arg(long, env = "SAMEN_ROOTS", value_name = "FILE")]
-    roots: Option<PathBuf>,
-    /// A token with the role operator; without one, the all-in-one's own
-    /// issuer makes it
-    #[arg(long, env = "SAMEN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// The all-in-one's data folder
-    #[arg(long, env = "SAMEN_DATA", default_value = "data", value_name = "FOLDER")]
-    data: PathBuf,
 }
 
 type Door = OperationsServiceClient<InterceptedService<Channel, Bearer>>;
 
-/// Brings the token with every call.
-#[derive(Clone)]
-pub struct Bearer(MetadataValue<Ascii>);
-
-impl Bearer {
-    pub fn new(token: &str) -> Result<Self, Misconfigured> {
-        let value = format!("Bearer {token}").parse();
-        Ok(Bearer(value.map_err(wrong("SAMEN_TOKEN"))?))
-    }
-}
-
-impl tonic::service::Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Refusal> {
-        request.metadata_mut().insert("authorization", self.0.clone());
-        Ok(request)
-    }
-}
-
-impl Doors {
-    fn token(&self) -> anyhow::Result<Bearer> {
-        let token = match &self.token {
-            Some(token) => token.clone(),
-            None => load_issuer(&self.data)?.issue("operator", &[Role::Operator], TOKEN)?,
-        };
-        Ok(Bearer::new(&token)?)
-    }
-
+impl AllDoors {
     /// The operators' doors, with the services' names.
     fn open(&self) -> anyhow::Result<Vec<(&'static str, Door)>> {
-        let bearer = self.token()?;
-        let roots = self.roots.as_deref().map(|p| services::read("SAMEN_ROOTS", p)).transpose()?;
-        [
-            (samen_participation::NAME, "SAMEN_PARTICIPATION_URL", &self.participation_url),
-            (samen_requests::NAME, "SAMEN_REQUESTS_URL", &self.requests_url),
-            (samen_regional::NAME, "SAMEN_REGIONAL_URL", &self.regional_url),
-        ]
-        .into_iter()
-        .map(|(name, variable, url)| {
-            let channel = services::channel(variable, url, roots.clone())?;
-            Ok((name, OperationsServiceClient::with_interceptor(channel, bearer.clone())))
-        })
-        .collect()
+        let regional = (samen_regional::NAME, "SAMEN_REGIONAL_URL", &self.regional_url);
+        let channels = self.doors.open("operator", Role::Operator, &[regional])?;
+        let door = |(name, channel)| (name, OperationsServiceClient::new(channel));
+        Ok(channels.into_iter().map(door).collect())
     }
 }
 

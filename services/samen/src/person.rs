@@ -2,14 +2,11 @@
 //! forgotten.
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use futures::StreamExt;
-use http::Uri;
 use samen_proto::options::Role;
 use samen_proto::privacy::export_person_response::Item;
 use samen_proto::privacy::privacy_service_client::PrivacyServiceClient;
@@ -22,14 +19,12 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use crate::data::{TRIAL_ISSUER, load_issuer};
-use crate::operate::Bearer;
-use crate::services;
-
-/// How long a token holds that is made for one command.
-const TOKEN: Duration = Duration::from_secs(600);
+use crate::data::TRIAL_ISSUER;
+use crate::doors::{Bearer, Doors};
 
 /// Give what is held about a person, or have it forgotten
+///
+/// Needs the role privacy_officer.
 #[derive(Args)]
 pub struct Person {
     #[command(subcommand)]
@@ -48,8 +43,11 @@ enum What {
     },
     /// Make all that a person gave unreadable, for ever
     ///
-    /// Each service decides by its own holds and terms. Ends with exit code 0
-    /// when all have done it, 1 when one has refused: what is done stays done.
+    /// Each service decides by its own holds and terms. All are asked first, and
+    /// where one would refuse, or does not answer, nothing is done anywhere. A
+    /// hold that is placed after that can still stop one when another is done:
+    /// what is done stays done. Ends with exit code 0 when all have done it, 1
+    /// otherwise.
     Forget {
         #[command(flatten)]
         who: Who,
@@ -72,37 +70,6 @@ struct Who {
     issuer: String,
 }
 
-/// Where the services are that hold content of people, and who asks.
-#[derive(Args)]
-struct Doors {
-    /// Where participation is
-    #[arg(
-        long,
-        env = "SAMEN_PARTICIPATION_URL",
-        default_value = "http://127.0.0.1:50051",
-        value_name = "URL"
-    )]
-    participation_url: Uri,
-    /// Where service requests are
-    #[arg(
-        long,
-        env = "SAMEN_REQUESTS_URL",
-        default_value = "http://127.0.0.1:50052",
-        value_name = "URL"
-    )]
-    requests_url: Uri,
-    /// Roots of the services' certificates, PEM
-    #[arg(long, env = "SAMEN_ROOTS", value_name = "FILE")]
-    roots: Option<PathBuf>,
-    /// A token with the role privacy_officer; without one, the all-in-one's
-    /// own issuer makes it
-    #[arg(long, env = "SAMEN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    token: Option<String>,
-    /// The all-in-one's data folder
-    #[arg(long, env = "SAMEN_DATA", default_value = "data", value_name = "FOLDER")]
-    data: PathBuf,
-}
-
 type Door = PrivacyServiceClient<InterceptedService<Channel, Bearer>>;
 
 impl Person {
@@ -110,29 +77,21 @@ impl Person {
         match self.what {
             What::Export { who, doors } => {
                 let named = who.named();
-                for (service, mut door) in doors.open()? {
+                for (service, mut door) in open(&doors)? {
                     export(&mut door, named.clone()).await.context(service)?;
                 }
                 Ok(ExitCode::SUCCESS)
             }
             What::Forget { who, doors } => {
+                let mut doors = open(&doors)?;
                 let named = who.named();
-                let mut code = ExitCode::SUCCESS;
-                for (service, mut door) in doors.open()? {
-                    let request_id = Uuid::now_v7().to_string();
-                    let forget = ForgetPersonRequest { request_id, person: Some(named.clone()) };
-                    match door.forget_person(forget).await {
-                        Ok(done) => {
-                            let keys = done.into_inner().keys;
-                            println!("{service}: forgotten ({keys} keys destroyed)");
-                        }
-                        Err(refusal) => {
-                            println!("{service}: not forgotten: {}", refusal.message());
-                            code = ExitCode::FAILURE;
-                        }
+                // Whether all would, before any does.
+                for validate_only in [true, false] {
+                    if !forget(&mut doors, &named, validate_only).await {
+                        return Ok(ExitCode::FAILURE);
                     }
                 }
-                Ok(code)
+                Ok(ExitCode::SUCCESS)
             }
         }
     }
@@ -151,26 +110,33 @@ impl Who {
     }
 }
 
-impl Doors {
-    fn open(&self) -> anyhow::Result<Vec<(&'static str, Door)>> {
-        let token = match &self.token {
-            Some(token) => token.clone(),
-            None => load_issuer(&self.data)?.issue("officer", &[Role::PrivacyOfficer], TOKEN)?,
-        };
-        let bearer = Bearer::new(&token)?;
-        let roots = self.roots.as_deref().map(|p| services::read("SAMEN_ROOTS", p)).transpose()?;
-        [
-            (samen_participation::NAME, "SAMEN_PARTICIPATION_URL", &self.participation_url),
-            (samen_requests::NAME, "SAMEN_REQUESTS_URL", &self.requests_url),
-        ]
-        .into_iter()
-        .map(|(service, variable, url)| {
-            let channel = services::channel(variable, url, roots.clone())?;
-            let channel = InterceptedService::new(channel, bearer.clone());
-            Ok((service, PrivacyServiceClient::new(channel)))
-        })
-        .collect()
+/// The doors of the services that hold content of people.
+fn open(doors: &Doors) -> anyhow::Result<Vec<(&'static str, Door)>> {
+    let channels = doors.open("officer", Role::PrivacyOfficer, &[])?;
+    let door = |(name, channel)| (name, PrivacyServiceClient::new(channel));
+    Ok(channels.into_iter().map(door).collect())
+}
+
+/// Asks every service; false when one refuses.
+async fn forget(doors: &mut [(&str, Door)], person: &Named, validate_only: bool) -> bool {
+    let mut all = true;
+    for (service, door) in doors {
+        let request_id = Uuid::now_v7().to_string();
+        let person = Some(person.clone());
+        let ask = ForgetPersonRequest { request_id, person, validate_only };
+        match door.forget_person(ask).await {
+            Ok(_) if validate_only => {}
+            Ok(done) => {
+                let keys = done.into_inner().keys;
+                println!("{service}: forgotten ({keys} keys destroyed)");
+            }
+            Err(refusal) => {
+                println!("{service}: not forgotten: {}", refusal.message());
+                all = false;
+            }
+        }
     }
+    all
 }
 
 /// Writes what one service holds, each record as it comes.

@@ -19,9 +19,9 @@ use crate::usage::{Misconfigured, wrong};
 /// the other kind: this is how data moves from SQLite to PostgreSQL, or back.
 ///
 /// Everything is checked before anything is written. A restore that is
-/// interrupted leaves logs that no service opens; do it again. The services
-/// must not run meanwhile; afterwards they start as usual, in a new epoch, and
-/// make their projections and the exchange again.
+/// interrupted leaves logs that no service opens; do it again. Refused while a
+/// process of the services runs; afterwards they start as usual, in a new
+/// epoch, and make their projections and the exchange again.
 ///
 /// The list of destroyed keys is applied: what was forgotten after the backup
 /// stays forgotten.
@@ -69,7 +69,7 @@ impl Restore {
             bail!("{} is a backup of {municipality}, not of {expected}", self.folder.display());
         }
         let target = self.logs.make(municipality).await?;
-        let known = |id: &str| target.logs.iter().any(|(log, _)| log == id);
+        let known = |id: &str| target.logs.iter().any(|log| log.id == id);
         if let Some(log) = manifest.logs.iter().find(|log| !known(&log.id))
             && !self.logs.is_selected()
         {

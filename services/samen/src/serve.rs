@@ -20,6 +20,7 @@ use samen_regional::Regional;
 use samen_requests::Requests;
 use samen_server::grpc::{self, Port};
 use samen_server::identity::{InternalTokens, KeySource, Verifier};
+use samen_server::metrics::{Count, Counts};
 use samen_server::paging::Pages;
 use samen_server::privacy::Keeping;
 use samen_server::telemetry;
@@ -224,8 +225,8 @@ impl Serve {
                 let metrics = own.metrics_listen;
                 services::serve_metrics(metrics, vec![(*service).clone()], &deployment.shutdown)
                     .await?;
-                announce(samen_participation::NAME, bound.address);
-                grpc::serve(bound, service.routes(), services, port, &deployment).await?;
+                announce_built(&service, &[(samen_participation::NAME, bound.address)]);
+                grpc::serve(bound, service.routes(), services, port, &service).await?;
                 service.leases.give_back().await;
             }
             What::ServiceRequests { own, stores, keep } => {
@@ -241,8 +242,8 @@ impl Serve {
                 let metrics = own.metrics_listen;
                 services::serve_metrics(metrics, vec![(*service).clone()], &deployment.shutdown)
                     .await?;
-                announce(samen_requests::NAME, bound.address);
-                grpc::serve(bound, service.routes(), services, port, &deployment).await?;
+                announce_built(&service, &[(samen_requests::NAME, bound.address)]);
+                grpc::serve(bound, service.routes(), services, port, &service).await?;
                 service.leases.give_back().await;
             }
             What::RegionalCollaboration { own, stores, partners } => {
@@ -261,7 +262,7 @@ impl Serve {
                     secure_cookies: !insecure_cookies,
                     shutdown: shutdown.clone(),
                 };
-                services::serve_dashboard(listener, dashboard, shutdown).await?;
+                services::serve_dashboard(listener, dashboard, Count::default(), shutdown).await?;
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -298,15 +299,21 @@ async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Resul
     stores.relay(&service, &nats);
     services::serve_metrics(own.metrics_listen, vec![(*service).clone()], &deployment.shutdown)
         .await?;
-    announce(samen_regional::NAME, bound.address);
-    announce("partners", partner_bound.address);
+    let ports = [(samen_regional::NAME, bound.address), ("partners", partner_bound.address)];
+    announce_built(&service, &ports);
     let d = &deployment;
     let services = &samen_regional::SERVICES;
     let partner_services = &samen_regional::PARTNER_SERVICES;
     tokio::try_join!(
-        services::guard(grpc::serve(bound, service.routes(), services, port, d), d),
+        services::guard(grpc::serve(bound, service.routes(), services, port, &service), d),
         services::guard(
-            grpc::serve(partner_bound, service.partner_routes(), partner_services, partner, d),
+            grpc::serve(
+                partner_bound,
+                service.partner_routes(),
+                partner_services,
+                partner,
+                &service,
+            ),
             d,
         ),
     )?;
@@ -349,6 +356,7 @@ impl Own {
             pages: Pages::new(&master),
             master,
             streams: self.limits.streams(),
+            connections: Counts::default(),
             keepalive: self.limits.keepalive(),
             shutdown: services::shutdown_on_signal()?,
         };
@@ -422,6 +430,15 @@ impl tonic::service::Interceptor for Credentials {
         request.metadata_mut().insert("authorization", value);
         Ok(request)
     }
+}
+
+/// Announces ports once queries are answered there.
+fn announce_built(core: &Core, ports: &[(&'static str, SocketAddr)]) {
+    let (core, ports) = (core.clone(), ports.to_vec());
+    tokio::spawn(async move {
+        core.built().await;
+        ports.into_iter().for_each(|(service, address)| announce(service, address));
+    });
 }
 
 fn announce(service: &str, address: SocketAddr) {

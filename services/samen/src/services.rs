@@ -13,6 +13,7 @@ use samen_dashboard::Dashboard;
 use samen_server::area::Area;
 use samen_server::connections::{Connection, Connections};
 use samen_server::grpc::drained;
+use samen_server::metrics::Count;
 use samen_server::privacy::{DestroyedList, Keeping, Retention};
 use samen_server::streams::Streams;
 use samen_server::{Core, Deployment, metrics};
@@ -153,14 +154,17 @@ impl axum::serve::Listener for Doors {
     }
 }
 
-/// Serves the dashboard until shutdown, and then until it has drained.
+/// Serves the dashboard until shutdown, and then until it has drained. Its
+/// connections are counted by `open`.
 pub async fn serve_dashboard(
     listener: TcpListener,
     dashboard: Dashboard,
+    open: Count,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let router = samen_dashboard::router(dashboard);
-    let listener = Doors(Connections::new(listener, DASHBOARD_CONNECTIONS, DASHBOARD_IDLE));
+    let connections = Connections::new(listener, DASHBOARD_CONNECTIONS, DASHBOARD_IDLE, open);
+    let listener = Doors(connections);
     let serving = axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.clone().cancelled_owned())
         .into_future();

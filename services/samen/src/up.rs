@@ -14,6 +14,7 @@ use samen_requests::Requests;
 use samen_server::Deployment;
 use samen_server::grpc::{self, Port};
 use samen_server::identity::{KeySource, Verifier};
+use samen_server::metrics::Counts;
 use samen_server::paging::Pages;
 use samen_server::telemetry;
 
@@ -124,6 +125,7 @@ impl Up {
             pages: Pages::new(&master),
             master,
             streams: self.limits.streams(),
+            connections: Counts::default(),
             keepalive: self.limits.keepalive(),
             shutdown: services::shutdown_on_signal()?,
         };
@@ -157,24 +159,33 @@ impl Up {
         };
 
         let cores = [(*participation).clone(), (*requests).clone(), (*regional).clone()];
+        let building = cores.clone();
         services::serve_metrics(Some(self.metrics_listen), cores.into(), &deployment.shutdown)
             .await?;
 
-        println!("Samen for {}, data in {}", self.municipality, self.data.display());
-        println!("  participation   http://{}", participation_port.address);
-        println!("  requests        http://{}", requests_port.address);
-        println!("  regional        http://{}", regional_port.address);
-        println!("  partners        https://{} (mTLS)", partner_port.address);
-        println!("  dashboard       http://{dashboard_address}");
-        println!("  metrics         http://{}/metrics", self.metrics_listen);
-        println!("Get a token:      samen token --role handler");
         let key = data.paths().master_key();
         let made = if fresh { "Made a master key" } else { "The master key" };
-        println!(
-            "{made}: {}\n  Back it up, apart from the data: without it nothing sealed can be \
-             read again.\n  It is a trial key; `samen serve` refuses it.",
-            key.display()
-        );
+        let told = [
+            format!("Samen for {}, data in {}", self.municipality, self.data.display()),
+            format!("  participation   http://{}", participation_port.address),
+            format!("  requests        http://{}", requests_port.address),
+            format!("  regional        http://{}", regional_port.address),
+            format!("  partners        https://{} (mTLS)", partner_port.address),
+            format!("  dashboard       http://{dashboard_address}"),
+            format!("  metrics         http://{}/metrics", self.metrics_listen),
+            "Get a token:      samen token --role handler".to_owned(),
+            format!("{made}: {}", key.display()),
+            "  Back it up, apart from the data: without it nothing sealed can be read again."
+                .to_owned(),
+            "  It is a trial key; `samen serve` refuses it.".to_owned(),
+        ];
+        tokio::spawn(async move {
+            // Where queries are answered, and not only commands accepted.
+            for core in building {
+                core.built().await;
+            }
+            told.iter().for_each(|line| println!("{line}"));
+        });
 
         let own = Port { origins: self.origins.clone(), ..Port::default() };
         let partner = Port { tls: Some(server_tls), client_roots: Some(root), origins: Vec::new() };
@@ -186,7 +197,7 @@ impl Up {
                     participation.routes(),
                     &samen_participation::SERVICES,
                     own.clone(),
-                    d,
+                    &participation,
                 ),
                 d,
             ),
@@ -196,12 +207,18 @@ impl Up {
                     requests.routes(),
                     &samen_requests::SERVICES,
                     own.clone(),
-                    d,
+                    &requests,
                 ),
                 d,
             ),
             services::guard(
-                grpc::serve(regional_port, regional.routes(), &samen_regional::SERVICES, own, d),
+                grpc::serve(
+                    regional_port,
+                    regional.routes(),
+                    &samen_regional::SERVICES,
+                    own,
+                    &regional,
+                ),
                 d,
             ),
             services::guard(
@@ -210,12 +227,17 @@ impl Up {
                     regional.partner_routes(),
                     &samen_regional::PARTNER_SERVICES,
                     partner,
-                    d,
+                    &regional,
                 ),
                 d,
             ),
             services::guard(
-                services::serve_dashboard(dashboard_port, dashboard, d.shutdown.clone()),
+                services::serve_dashboard(
+                    dashboard_port,
+                    dashboard,
+                    d.connections_to(dashboard_address),
+                    d.shutdown.clone(),
+                ),
                 d,
             ),
         );

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use prost::Message;
+use samen_log::Command;
 use samen_log::record::Position;
-use samen_log::{Command, Store};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::core::Core;
 use crate::identity::Caller;
 use crate::reply::{self, status};
 
@@ -46,11 +47,13 @@ fn content(request_id: &str, message: &impl Message) -> Vec<u8> {
     content
 }
 
-/// Waits until the store has seen what the caller has written.
-pub async fn wait(store: &Store, at_least: Option<&Position>) -> Result<(), Status> {
+/// Waits until the store has seen what the caller has written. Refuses while it
+/// is built.
+pub async fn wait(core: &Core, at_least: Option<&Position>) -> Result<(), Status> {
+    core.check_built()?;
     // Before the first record there is nothing to see.
     let Some(at_least) = at_least.filter(|at| at.position > 0) else { return Ok(()) };
-    let waited = tokio::time::timeout(WAIT, store.wait_for(at_least)).await;
+    let waited = tokio::time::timeout(WAIT, core.store.wait_for(at_least)).await;
     let Ok(seen) = waited else {
         let message = "this cannot be seen yet; try again";
         return Err(status(Code::DeadlineExceeded, "NOT_YET_VISIBLE", message));

@@ -16,6 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::metrics::Count;
+
 /// How long to rest when the system has no more files for connections.
 const REST: Duration = Duration::from_secs(1);
 
@@ -24,6 +26,7 @@ pub struct Connections {
     listener: TcpListener,
     places: Arc<Semaphore>,
     idle: Duration,
+    open: Count,
 }
 
 /// A connection, and its place. It ends with an error when nothing came or
@@ -36,16 +39,20 @@ pub struct Connection {
     moved: Instant,
     due: Pin<Box<Sleep>>,
     _place: OwnedSemaphorePermit,
+    _open: Open,
 }
+
+/// One of the connections that are counted.
+struct Open(Count);
 
 // === impl Connections ===
 
 impl Connections {
     /// At most so many at a time: others wait in the system's own queue, which
     /// is short, or are refused by it. One on which nothing moves for `idle` is
-    /// closed.
-    pub fn new(listener: TcpListener, most: usize, idle: Duration) -> Self {
-        Connections { listener, places: Arc::new(Semaphore::new(most)), idle }
+    /// closed. `open` counts those that were taken and are not closed yet.
+    pub fn new(listener: TcpListener, most: usize, idle: Duration, open: Count) -> Self {
+        Connections { listener, places: Arc::new(Semaphore::new(most)), idle, open }
     }
 
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -70,6 +77,7 @@ impl Connections {
                         moved: Instant::now(),
                         due: Box::pin(sleep(self.idle)),
                         _place: place,
+                        _open: Open::new(&self.open),
                     };
                 }
                 // This one went before it was taken.
@@ -87,6 +95,21 @@ impl Connections {
         futures::stream::unfold(self, async |connections| {
             Some((Ok(connections.accept().await), connections))
         })
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn new(count: &Count) -> Self {
+        count.inc();
+        Open(count.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -183,12 +206,14 @@ mod tests {
     #[tokio::test]
     async fn there_are_so_many_and_silent_ones_make_room() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let connections = Connections::new(listener, 1, IDLE);
+        let open = Count::default();
+        let connections = Connections::new(listener, 1, IDLE, open.clone());
         let address = connections.local_addr().unwrap();
         let mut first = TcpStream::connect(address).await.unwrap();
         let _second = TcpStream::connect(address).await.unwrap();
         let mut taken = connections.accept().await;
         assert!(tokio::time::timeout(IDLE, connections.accept()).await.is_err());
+        assert_eq!(open.get(), 1);
 
         // It is kept while something goes in either direction.
         for _ in 0..4 {
@@ -200,6 +225,8 @@ mod tests {
         let ended = taken.read_u8().await.unwrap_err();
         assert_eq!(ended.kind(), io::ErrorKind::TimedOut);
         drop(taken);
-        connections.accept().await;
+        assert_eq!(open.get(), 0);
+        let _next = connections.accept().await;
+        assert_eq!(open.get(), 1);
     }
 }

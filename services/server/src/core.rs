@@ -4,16 +4,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use samen_log::lease::Kept;
 use samen_log::{
     Cursor, Follow, Keyring, Leases, Location, Log, Projection, Store, Tasks, supervise,
 };
 use samen_proto::operations::{Task, TaskKind, TaskState};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::service::Routes;
 
 use crate::deployment::Deployment;
 use crate::log_service::LogDoor;
 use crate::operations::OperationsDoor;
+use crate::reply;
 
 /// How often a store that is being built is looked at.
 const LOOK: Duration = Duration::from_millis(100);
@@ -27,6 +31,10 @@ pub struct Core {
     pub store: Store,
     pub leases: Leases,
     pub tasks: Tasks,
+    /// Whether the store has held what the log did when this process began.
+    built: watch::Sender<bool>,
+    /// By which others see that this process lives.
+    _alive: Arc<Kept>,
 }
 
 impl Core {
@@ -38,19 +46,30 @@ impl Core {
         projection: impl Projection,
     ) -> sqlx::Result<Self> {
         let id = deployment.log_id(name);
-        let log = Log::open(location, &id, deployment.shutdown.clone()).await?;
         let leases = Leases::open(location).await?;
+        // Before the log is looked at: see `Backup::restore`.
+        let alive = Arc::new(leases.keep("process").await?);
+        let log = Log::open(location, &id, deployment.shutdown.clone()).await?;
         let tasks = Tasks::default();
         let store = Store::open(location, &leases, &tasks, projection).await?;
         let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
-        Ok(Core { deployment, log, keyring, store, leases, tasks })
+        Ok(Core {
+            deployment,
+            log,
+            keyring,
+            store,
+            leases,
+            tasks,
+            built: watch::Sender::new(false),
+            _alive: alive,
+        })
     }
 
-    /// Begins to project the service's own log and these others, and is ready
-    /// when the store holds what its own log does: nothing is answered from a
-    /// store that is still being built for the first time, or that holds what
-    /// the log lost when a backup was restored. A record that cannot be handled
-    /// is not waited for: the rest of the service goes on.
+    /// Begins to project the service's own log and these others. The store is
+    /// [`built`](Self::built) when it holds what its own log does now: nothing is
+    /// answered from one that is still being built for the first time, or that
+    /// holds what the log lost when a backup was restored. A record that cannot
+    /// be handled is not waited for: the rest of the service goes on.
     pub async fn project(&self, others: &[Arc<dyn Follow>]) -> sqlx::Result<()> {
         let mut follows = others.to_vec();
         follows.push(Arc::new(self.log.clone()));
@@ -59,12 +78,32 @@ impl Core {
         let shutdown = &self.deployment.shutdown;
         supervise("projector", shutdown.clone(), projecting);
         let newest = self.log.newest().await?.unwrap_or_default();
-        tokio::select! {
-            () = self.holds(&newest) => {}
-            () = self.stops() => tracing::warn!("answering from a store that goes no further"),
-            () = shutdown.cancelled() => {}
-        }
+        let core = self.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = core.holds(&newest) => {}
+                () = core.stops() => tracing::warn!("answering from a store that goes no further"),
+                () = core.deployment.shutdown.cancelled() => return,
+            }
+            core.built.send_replace(true);
+        });
         Ok(())
+    }
+
+    /// Waits until queries are answered.
+    pub async fn built(&self) {
+        // It cannot fail while this has a sender.
+        let _ = self.built.subscribe().wait_for(|built| *built).await;
+    }
+
+    /// Whether they are.
+    pub fn is_built(&self) -> bool {
+        *self.built.borrow()
+    }
+
+    /// Refuses a query, with when to come back, until they are.
+    pub fn check_built(&self) -> Result<(), Status> {
+        if self.is_built() { Ok(()) } else { Err(reply::building()) }
     }
 
     /// Waits until the store has seen the newest record, and nothing that the

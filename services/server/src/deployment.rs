@@ -1,5 +1,6 @@
 //! What all services of one municipality's deployment know.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::area::Area;
 use crate::identity::Verifier;
+use crate::metrics::{Count, Counts};
 use crate::paging::Pages;
 use crate::streams::Streams;
 
@@ -28,6 +30,8 @@ pub struct Deployment {
     pub pages: Pages,
     /// The limits of streams, and how many are open.
     pub streams: Streams,
+    /// How many connections are open, by the address that they came to.
+    pub connections: Counts,
     /// How often a silent connection is asked whether it lives.
     pub keepalive: Duration,
     /// Cancelled once, when the process is asked to stop.
@@ -35,6 +39,11 @@ pub struct Deployment {
 }
 
 impl Deployment {
+    /// Counts the connections to one address.
+    pub fn connections_to(&self, address: SocketAddr) -> Count {
+        self.connections.get_or_create_owned(&vec![("address", address.to_string())])
+    }
+
     /// The id of a service's log: `gm0384.requests`.
     pub fn log_id(&self, service: &str) -> String {
         format!("{}.{service}", self.municipality.to_lowercase())

@@ -10,13 +10,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
-use tonic_health::ServingStatus;
 use tonic_web::GrpcWebLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::access::AccessLayer;
 use crate::connections::Connections;
-use crate::deployment::Deployment;
+use crate::core::Core;
+use crate::health;
 
 /// How long a call that answers once may take; a client's own deadline may be
 /// shorter.
@@ -80,25 +80,16 @@ pub async fn serve(
     routes: Routes,
     services: &[&str],
     port: Port,
-    deployment: &Deployment,
+    core: &Core,
 ) -> Result<(), ServeError> {
+    let deployment = &core.deployment;
     let open = contract::methods_without_access();
     if !open.is_empty() {
         return Err(ServeError::Open(open));
     }
-    let (health, health_service) = tonic_health::server::health_reporter();
-    for service in services.iter().copied().chain([""]) {
-        health.set_service_status(service, ServingStatus::Serving).await;
-    }
-    // Whoever chooses among servers looks elsewhere from now on.
-    let names: Vec<String> = services.iter().copied().chain([""]).map(str::to_owned).collect();
-    let stopping = deployment.shutdown.clone();
-    tokio::spawn(async move {
-        stopping.cancelled().await;
-        for name in names {
-            health.set_service_status(name, ServingStatus::NotServing).await;
-        }
-    });
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let names = services.iter().copied().chain([""]).map(str::to_owned).collect();
+    health::tell(reporter, names, core.clone()).await;
     let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(contract::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
@@ -125,6 +116,8 @@ pub async fn serve(
     // Whatever is spoken: an answer may take so long, a stream is not silent
     // for longer, and a peer that is asked has answered.
     let idle = TIMEOUT + deployment.streams.heartbeat + ask + wait;
+    let open = deployment.connections_to(bound.address);
+    let connections = Connections::new(bound.listener, most, idle, open);
     let serving = server
         .accept_http1(true)
         .timeout(TIMEOUT)
@@ -136,7 +129,7 @@ pub async fn serve(
         .layer(AccessLayer::new(deployment.verifier.clone()))
         .add_routes(routes)
         .serve_with_incoming_shutdown(
-            Connections::new(bound.listener, most, idle).incoming(),
+            connections.incoming(),
             deployment.shutdown.clone().cancelled_owned(),
         );
     tokio::select! {

@@ -7,7 +7,8 @@
 //! - [`area`]: neighbourhoods by point;
 //! - [`identity`]: who calls: tokens and client certificates;
 //! - [`access`]: who may call what, as the contract says;
-//! - [`grpc`]: a port: TLS, limits, health, reflection, gRPC-Web, drain;
+//! - [`grpc`]: a port: TLS, limits, reflection, gRPC-Web, drain;
+//! - [`health`]: what a port says of itself to whoever chooses among servers;
 //! - [`connections`]: how many a port takes, and when one is given up;
 //! - [`log_service`]: a service's log at its owner's door;
 //! - [`privacy`]: forgetting people, and what else they may ask;
@@ -26,6 +27,7 @@ pub mod connections;
 pub mod core;
 pub mod deployment;
 pub mod grpc;
+mod health;
 pub mod identity;
 pub mod log_service;
 pub mod metrics;

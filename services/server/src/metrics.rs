@@ -26,6 +26,10 @@ use crate::time::micros;
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 type Labels = Vec<(&'static str, String)>;
+/// How many there are of something. Clones share it.
+pub type Count = Gauge;
+/// The same, by labels.
+pub type Counts = Family<Labels, Count>;
 type Gauges = Family<Labels, Gauge<f64, AtomicU64>>;
 
 /// The pages `/metrics` and `/healthz` about these services.
@@ -38,9 +42,15 @@ pub fn router(services: Vec<Core>) -> Router {
 
 async fn metrics(State(services): State<Arc<Vec<Core>>>) -> impl IntoResponse {
     let statuses: Vec<_> = services.iter().map(status).collect();
-    // All services of a process count together.
-    let streams = services.first().map_or(0, |core| core.deployment.streams.open());
-    match exposition(&statuses, streams, Timestamp::now()) {
+    let mut registry = Registry::with_prefix("samen");
+    // All services of a process have one deployment.
+    if let Some(Core { deployment, .. }) = services.first() {
+        let streams = deployment.streams.open().clone();
+        registry.register("open_streams", "Streams that this process serves", streams);
+        let connections = deployment.connections.clone();
+        registry.register("open_connections", "Connections to this process", connections);
+    }
+    match exposition(registry, &statuses, Timestamp::now()) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => {
             tracing::error!(%error, "metrics cannot be written");
@@ -83,12 +93,12 @@ pub fn stopped(status: &GetStatusResponse) -> impl Iterator<Item = &Task> {
     status.tasks.iter().filter(|task| task.state() == TaskState::Stopped)
 }
 
+/// What these services show, beside what the registry has already.
 fn exposition(
+    mut registry: Registry,
     services: &[GetStatusResponse],
-    streams: usize,
     now: Timestamp,
 ) -> Result<String, std::fmt::Error> {
-    let mut registry = Registry::with_prefix("samen");
     let mut gauges = |name: &str, help: &str| {
         let family = Gauges::default();
         registry.register(name, help, family.clone());
@@ -101,8 +111,6 @@ fn exposition(
     let state = gauges("task_state", "1 for the state that a task is in");
     let age = gauges("task_error_age_seconds", "How long ago a task last failed");
     let failing = gauges("task_failing", "1 while the last failure of a task is not over");
-    let open = gauges("open_streams", "Streams that this process serves");
-    open.get_or_create(&Labels::new()).set(streams as f64);
     for status in services {
         let own = vec![("log", status.log.clone())];
         head.get_or_create(&own).set(status.head as f64);
@@ -161,7 +169,7 @@ mod tests {
             ..GetStatusResponse::default()
         };
         let now = Timestamp::from_microsecond(3_000_000).expect("a moment");
-        let text = exposition(&[status], 3, now).expect("text");
+        let text = exposition(Registry::with_prefix("samen"), &[status], now).expect("text");
         let of = r#"service="gm0384.requests",task="relay""#;
         for line in [
             r#"samen_log_head{log="gm0384.requests"} 10.0"#.to_owned(),

@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 /// The domain of every `ErrorInfo` reason.
 pub const DOMAIN: &str = "samen";
+/// How long a client should wait whose query comes while a projection is built.
+const RETRY_AFTER_BUILDING: Duration = Duration::from_secs(2);
 /// How long a client should wait that comes when too many others do.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// And one that comes while the disk is full: somebody has to make space.
@@ -81,6 +83,15 @@ pub fn precondition(kind: &str, subject: &str, description: &str) -> Status {
 pub fn unavailable(cause: impl std::fmt::Display) -> Status {
     tracing::error!(%cause, "a call failed");
     status(Code::Unavailable, "STORAGE", "this cannot be done just now; try again")
+}
+
+/// UNAVAILABLE, and when to come back: what queries read is still being built.
+pub fn building() -> Status {
+    let message = "what this reads is being built, and commands are accepted; try again";
+    let mut details = ErrorDetails::new();
+    details.set_retry_info(Some(RETRY_AFTER_BUILDING));
+    details.set_error_info("PROJECTION_BUILDING", DOMAIN, []);
+    Status::with_error_details(Code::Unavailable, message, details)
 }
 
 /// The database failed. Where its disk is full that is told as such: for "the

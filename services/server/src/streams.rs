@@ -12,14 +12,15 @@
 //! cannot be reset from here, and it counts among its own connection's streams.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
+use prost::Name;
 use samen_log::record::Position;
+use samen_proto::contract;
 use samen_proto::options::Role;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ use tonic::{Code, Status};
 
 use crate::deployment::Deployment;
 use crate::identity::Caller;
+use crate::metrics::{Count, Counts};
 use crate::reply;
 
 /// The shortest life of a stream, as a part of the longest: streams that began
@@ -48,11 +50,14 @@ pub struct Streams {
     pub stall: Duration,
     /// How long a stream lasts at most.
     pub age: Duration,
-    open: Arc<AtomicUsize>,
+    open: Counts,
 }
 
 /// One of the streams that are counted.
-struct Open(Arc<AtomicUsize>);
+struct Open {
+    method: &'static str,
+    count: Count,
+}
 
 /// Why a stream ends although it has more to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,25 +89,35 @@ struct Reading<T> {
 
 impl Streams {
     pub fn new(heartbeat: Duration, stall: Duration, age: Duration) -> Self {
-        Streams { heartbeat, stall, age, open: Arc::default() }
+        Streams { heartbeat, stall, age, open: Counts::default() }
     }
 
-    /// How many streams are open: those of stalled readers are not.
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
+    /// How many streams are open, by method: those of stalled readers are not.
+    pub fn open(&self) -> &Counts {
+        &self.open
     }
 
-    fn begin(&self) -> Open {
-        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
-        tracing::debug!(open, "a stream began");
-        Open(self.open.clone())
+    /// How many of one method are.
+    pub fn open_of(&self, service: &str, method: &str) -> usize {
+        let labels = vec![("service", service.to_owned()), ("method", method.to_owned())];
+        self.open.get(&labels).map_or(0, |count| count.get() as usize)
+    }
+
+    /// Counts a stream that sends these messages.
+    fn begin<T: Name>(&self) -> Open {
+        let (service, method) = contract::answered_by(&T::full_name()).unwrap_or_default();
+        let labels = vec![("service", service.to_owned()), ("method", method.to_owned())];
+        let count = self.open.get_or_create_owned(&labels);
+        count.inc();
+        tracing::debug!(method, "a stream began");
+        Open { method, count }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let open = self.0.fetch_sub(1, Ordering::Relaxed) - 1;
-        tracing::debug!(open, "a stream ended");
+        self.count.dec();
+        tracing::debug!(method = self.method, "a stream ended");
     }
 }
 
@@ -123,7 +138,7 @@ pub fn outgoing<T, S>(
     caller: &Caller,
 ) -> Outgoing<T>
 where
-    T: Send + 'static,
+    T: Name + Send + 'static,
     S: Stream<Item = Result<T, Status>> + Send + 'static,
 {
     let streams = &deployment.streams;
@@ -132,7 +147,7 @@ where
     let expires = caller.expires.filter(|_| !caller.has(Role::Service));
     let lasts = streams.age.mul_f64(rand::random_range(YOUNGEST..=1.0));
     let ending = ending(deployment.shutdown.clone(), lasts, expires);
-    let open = streams.begin();
+    let open = streams.begin::<T>();
     let place = at.clone();
     let source = async_stream::stream! {
         let _open = open;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use prost::DecodeError;
+use prost::{DecodeError, Name};
 use samen_log::record::Position;
 use samen_log::{Cursor, Follow, FollowError, Item, Log, Record, Store, supervise};
 use samen_proto::log::{CaughtUp, Heartbeat};
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tonic::Status;
 
+use crate::core::Core;
 use crate::deployment::Deployment;
 use crate::identity::Caller;
 use crate::paging::{Page, PageEnd};
@@ -42,7 +43,7 @@ pub trait Watched: Send + Sync + 'static {
     /// What changed, as it is now.
     type Row: Send + Sync + 'static;
     /// What the stream sends.
-    type Message: Send + 'static;
+    type Message: Name + Send + 'static;
 
     /// What a record is about. `None` where the reader does not look at it.
     fn subject(record: &Record) -> Result<Option<String>, DecodeError>;
@@ -129,22 +130,27 @@ impl<R> Recent<R> {
 // === impl Changes ===
 
 impl<W: Watched> Changes<W> {
-    /// Begins to read what changes; ends, like the streams, at shutdown.
-    pub fn start(log: Log, store: Store, deployment: &Deployment) -> Arc<Self> {
+    /// Begins to read what changes, once the store is built; ends, like the
+    /// streams, at shutdown.
+    pub fn start(core: &Core) -> Arc<Self> {
+        let (log, store) = (core.log.clone(), core.store.clone());
         let recent = watch::Sender::new(Recent::new(store.cursor(log.id())));
         let changes = Arc::new(Changes { log, store, recent });
-        let shutdown = deployment.shutdown.clone();
+        let shutdown = core.deployment.shutdown.clone();
+        let core = core.clone();
         let reader = changes.clone();
         supervise("watch", shutdown.clone(), async move {
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = reader.run() => {}
+                () = async { core.built().await; reader.run().await } => {}
             }
         });
         changes
     }
 
     async fn run(&self) {
+        // Nobody could watch before.
+        self.recent.send_replace(Recent::new(self.store.cursor(self.log.id())));
         loop {
             if let Err(error) = self.read().await {
                 tracing::warn!(%error, "changes cannot be read");

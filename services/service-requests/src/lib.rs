@@ -41,8 +41,8 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Opens its log and its store, begins to project, and is ready when the
-    /// store holds what the log does.
+    /// Opens its log and its store, and begins to project. Commands are accepted
+    /// from here on, queries answered when the store is built.
     pub async fn start(
         deployment: Deployment,
         location: &Location,
@@ -52,9 +52,9 @@ impl Requests {
         let spoke = domain::request::spoke_for_themselves;
         let privacy = Privacy::start(&core, keeping, spoke).await?;
         core.project(&[]).await?;
-        let Core { log, keyring, store, deployment, .. } = &core;
-        let changes = Changes::start(log.clone(), store.clone(), deployment);
-        let statistics = api::statistics::Statistics::start(store.clone(), log.id(), deployment);
+        let Core { log, keyring, .. } = &core;
+        let changes = Changes::start(&core);
+        let statistics = api::statistics::Statistics::start(&core);
         Ok(Requests {
             requests: Aggregates::new(log.clone(), keyring.clone()),
             audits: Aggregates::new(log.clone(), keyring.clone()),

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use samen_log::destroyed::{self, DestroyedKeys};
 use samen_log::note::Signer;
 use samen_log::{
-    Append, AppendError, Appended, Backup, BackupError, Keyring, Log, MasterKey, Schema, back_up,
-    on_db,
+    Append, AppendError, Appended, Backup, BackupError, EmptyLog, Keyring, Location, Log,
+    MasterKey, Schema, back_up, on_db,
 };
 use samen_proto::requests::Text;
 use samen_tests::{Place, eventually, on_both_databases, scratch};
@@ -24,6 +24,7 @@ on_both_databases!(
     what_is_restored_goes_on_in_an_epoch_of_its_own,
     a_log_that_is_not_empty_is_not_restored_into,
     a_restore_that_is_interrupted_serves_nobody_and_can_be_done_again,
+    a_log_that_was_only_just_begun_is_called_by_where_it_is,
     logs_are_restored_together_or_not_at_all,
     a_key_that_was_destroyed_after_the_backup_is_not_revived,
     a_log_that_is_broken_is_told_when_it_is_backed_up,
@@ -31,8 +32,8 @@ on_both_databases!(
 
 const SECRET: &str = "Mevrouw De Vries, Dorpsstraat 12";
 
-fn logs(schema: &Schema) -> [(String, Schema); 1] {
-    [(LOG.to_owned(), schema.clone())]
+async fn empty(place: &Place, id: &str) -> EmptyLog {
+    EmptyLog::at(&place.location().await, id).await.expect("tables")
 }
 
 async fn take(to: &Path, master: &MasterKey, log: &Log) -> Result<(), BackupError> {
@@ -44,9 +45,8 @@ async fn open(from: &Path, master: &MasterKey) -> Result<Backup, BackupError> {
 }
 
 async fn restore(backup: &Backup, to: &Place) -> Result<(), BackupError> {
-    let schema = Log::tables(&to.location().await).await.expect("tables");
     let none = DestroyedKeys::default();
-    backup.restore(&logs(&schema), &none, &|_, _, _| {}).await.map(drop)
+    backup.restore(&[empty(to, LOG).await], &none, &|_, _, _| {}).await.map(drop)
 }
 
 /// A log with this many records, and a backup of it.
@@ -235,7 +235,7 @@ async fn a_restore_that_is_interrupted_serves_nobody_and_can_be_done_again(place
             let _ = reached.send(done >= after);
         };
         let none = DestroyedKeys::default();
-        let targets = logs(&schema);
+        let targets = [empty(&target, LOG).await];
         tokio::select! {
             biased;
             // Given up wherever it is by then.
@@ -269,6 +269,19 @@ async fn a_restore_that_is_interrupted_serves_nobody_and_can_be_done_again(place
     assert_eq!(read_all(&restored).await, read_all(&log).await);
 }
 
+async fn a_log_that_was_only_just_begun_is_called_by_where_it_is(place: Place) {
+    let schema = Log::tables(&place.location().await).await.expect("tables");
+    let folder = scratch::folder("backup-");
+    let to = folder.path().join("backup");
+    let refused = back_up(&to, &MasterKey::generate(false), &[schema], &|_, _, _| {}).await;
+    let told = refused.expect_err("there is no log yet").to_string();
+    let named = match place.location().await {
+        Location::Folder(folder) => folder.join("log.db").display().to_string(),
+        Location::Postgres { .. } => "test_log".to_owned(),
+    };
+    assert!(told.contains(&named), "{told}");
+}
+
 async fn logs_are_restored_together_or_not_at_all(place: Place) {
     const OTHER: &str = "gm0384.regional";
     // Each in a place of its own, as files are.
@@ -284,12 +297,11 @@ async fn logs_are_restored_together_or_not_at_all(place: Place) {
     let backup = open(&to, &master).await.expect("a backup");
 
     let (one, two) = (place.another().await, place.another().await);
-    let one_schema = Log::tables(&one.location().await).await.expect("tables");
-    let two_schema = Log::tables(&two.location().await).await.expect("tables");
-    let targets = [(LOG.into(), one_schema.clone()), (OTHER.into(), two_schema.clone())];
+    let targets = [empty(&one, LOG).await, empty(&two, OTHER).await];
+    let two_schema = targets[1].schema.clone();
     let none = DestroyedKeys::default();
     let to_all = async || backup.restore(&targets, &none, &|_, _, _| {}).await;
-    let another = [("gm0384.participation".to_owned(), one_schema.clone())];
+    let another = [empty(&one, "gm0384.participation").await];
     let refused = backup.restore(&another, &none, &|_, _, _| {}).await;
     assert!(matches!(refused, Err(BackupError::NoLog)), "{refused:?}");
 
@@ -342,17 +354,18 @@ async fn a_key_that_was_destroyed_after_the_backup_is_not_revived(place: Place) 
 
     let backup = open(&to, &master).await.expect("a backup");
     let target = place.another().await;
-    let schema = Log::tables(&target.location().await).await.expect("tables");
-    backup.restore(&logs(&schema), &destroyed, &|_, _, _| {}).await.expect("restored");
+    let to = [empty(&target, LOG).await];
+    backup.restore(&to, &destroyed, &|_, _, _| {}).await.expect("restored");
+    let schema = &to[0].schema;
     let keys = Keyring::new(schema.clone(), &master, LOG);
     assert!(keys.get("text/1").await.expect("its row").is_none());
     assert!(keys.get("text/2").await.expect("its row").is_some());
     // Nor can it be made again.
     assert!(keys.of_person("never-seen").await.expect("its row").is_none());
     // The list again destroys nothing more; another entry is told.
-    let newly = destroyed::apply(&schema, destroyed.of_log(LOG)).await.expect("applied");
+    let newly = destroyed::apply(schema, destroyed.of_log(LOG)).await.expect("applied");
     assert_eq!(newly, Vec::<String>::new());
-    let newly = destroyed::apply(&schema, ["text/1", "text/2", "text/2"]).await.expect("applied");
+    let newly = destroyed::apply(schema, ["text/1", "text/2", "text/2"]).await.expect("applied");
     assert_eq!(newly, ["text/2"]);
 
     fs::write(&list, format!("{}{LOG} text/2\n", line(LOG, "text/1"))).expect("written");

@@ -10,6 +10,8 @@ use samen_log::{
     Append, AppendError, Cursor, Expected, Follow, Item, Leases, Location, Log, Store, Tasks,
 };
 use samen_tests::{Lost, Place, Proxy, eventually, seeded};
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::pool::{Count, count};
@@ -161,18 +163,22 @@ async fn a_server_that_cannot_be_reached_for_a_while_is_waited_for() {
     let (proxy, log, direct) = over_a_wire().await;
     log.append(Way::Believed.command("before")).await.expect("the wire is whole");
     proxy.freeze();
+    let (told, mut heard) = watch::channel(0);
     let appends: Vec<_> = (0..40)
         .map(|number| {
-            let log = log.clone();
-            let way = [Way::Believed, Way::Locked][number % 2];
-            tokio::spawn(
-                async move { until_accepted(&log, way.command(&number.to_string())).await },
-            )
+            let (log, told) = (log.clone(), told.clone());
+            let append = [Way::Believed, Way::Locked][number % 2].command(&number.to_string());
+            tokio::spawn(async move {
+                // For as long as it is waited for.
+                let first = log.append(append.clone()).await;
+                assert!(matches!(first, Err(AppendError::Unavailable { .. })), "{first:?}");
+                told.send_modify(|told| *told += 1);
+                until_accepted(&log, append).await
+            })
         })
         .collect();
-    // Longer than any of them is waited for.
-    tokio::time::sleep(Duration::from_secs(16)).await;
-    assert!(appends.iter().all(|append| !append.is_finished()));
+    let all = heard.wait_for(|told| *told == appends.len());
+    timeout(SOON, all).await.expect("each is told").expect("they are asking");
     proxy.thaw();
     for append in join_all(appends).await {
         append.expect("no panic");

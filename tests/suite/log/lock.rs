@@ -2,7 +2,6 @@
 //! position is skipped.
 
 use std::process::Command;
-use std::time::Duration;
 
 use samen_log::{AppendError, Log};
 use samen_tests::{Place, Process, Signal, eventually};
@@ -40,6 +39,13 @@ async fn holds(watcher: &mut PgConnection) -> bool {
                  AND query <> 'BEGIN' AND state_change < clock_timestamp() - interval '50 ms'";
     let holding: i64 = sqlx::query_scalar(sql).fetch_one(watcher).await.expect("the activity");
     holding > 0
+}
+
+/// Whether a session waits for a lock.
+async fn waits(watcher: &mut PgConnection) -> bool {
+    let sql = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity
+               WHERE datname = current_database() AND wait_event_type = 'Lock')";
+    sqlx::query_scalar(sql).fetch_one(watcher).await.expect("the activity")
 }
 
 fn append(name: &str) -> samen_log::Append {
@@ -97,6 +103,7 @@ async fn somebody_who_holds_the_lock_for_long_is_waited_for_and_then_told() {
     let first = log.append(append("first")).await.expect("the lock is free");
     // An operator at a prompt, whose session has no limits.
     let mut operator = PgConnection::connect(&place.name()).await.expect("the database");
+    let mut watcher = PgConnection::connect(&place.name()).await.expect("the database");
     let mut held = operator.begin().await.expect("a transaction");
     sqlx::query("SELECT 1 FROM test_log.head FOR UPDATE").execute(&mut *held).await.expect("held");
     let told = log.append(append("second")).await;
@@ -112,7 +119,8 @@ async fn somebody_who_holds_the_lock_for_long_is_waited_for_and_then_told() {
         let log = log.clone();
         async move { until_accepted(&log, append("second")).await }
     });
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    eventually(SOON, "it waits for the lock", async || waits(&mut watcher).await.then_some(()))
+        .await;
     assert!(!waiting.is_finished());
     held.rollback().await.expect("let go");
     let second = waiting.await.expect("no panic");

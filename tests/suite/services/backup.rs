@@ -33,6 +33,7 @@ in_both_setups!(
     data_moves_to_the_other_database,
     a_backup_or_restore_that_is_killed_is_begun_again,
     what_cannot_be_restored_is_refused_in_one_line,
+    nothing_is_restored_under_services_that_run,
 );
 
 /// What the all-in-one's issuer is called: its people are the same people to
@@ -384,6 +385,40 @@ async fn a_backup_or_restore_that_is_killed_is_begun_again(setup: Setup) {
     assert_eq!(restored.head(), RECORDS as u64);
     let newest = async |log: &Log| log.newest().await.expect("the log").expect("records");
     assert_eq!(newest(&restored).await, newest(&log).await);
+}
+
+/// Also where nobody has said anything to them yet.
+async fn nothing_is_restored_under_services_that_run(setup: Setup) {
+    let (from, _) = long_log(setup, 500).await;
+    let folder = scratch::folder("backup-");
+    let backup = folder.path().join("backup").display().to_string();
+    succeeds(from.operator(["backup", &backup])).await;
+    let mut to = empty(setup).await;
+    to.restart().await;
+    let none = "--no-destroyed-keys";
+    let restore = ["restore", &backup, none, "--service", "service-requests"];
+    let process = to.requests_process().id().to_string();
+    let why = match setup {
+        Setup::AllInOne => "is in use by another samen process: stop that first".to_owned(),
+        // The process by its number on its host, and what to do about it.
+        Setup::Separate => format!(":{process}:"),
+    };
+    fails(to.operator(restore), 1, &why).await;
+    let mut resident = to.requests("r", &["resident"]).await;
+    let filed = resident.file_request(report("x")).await.expect("it goes on").into_inner();
+    assert_eq!(filed.number, 1);
+    fails(to.operator(restore), 1, "stop").await;
+
+    // Nobody has to wait for who was killed, or knows that it was.
+    to.kill();
+    to.lose_logs().await;
+    to.restart().await;
+    to.kill();
+    succeeds(to.operator(restore)).await;
+    to.restart().await;
+    let mut resident = to.requests("r", &["resident"]).await;
+    let filed = resident.file_request(report("x")).await.expect("filed").into_inner();
+    assert!(filed.number > 500, "{filed:?}");
 }
 
 async fn what_cannot_be_restored_is_refused_in_one_line(setup: Setup) {

@@ -86,7 +86,7 @@ async fn file(deployment: &Deployment, who: &str) -> String {
 
 async fn forget(deployment: &Deployment, who: &str) {
     let mut privacy = deployment.requests_privacy(who, &["resident"]).await;
-    let forget = ForgetPersonRequest { request_id: new_id(), person: None };
+    let forget = ForgetPersonRequest { request_id: new_id(), ..Default::default() };
     privacy.forget_person(forget).await.expect("forgotten");
 }
 
@@ -252,7 +252,7 @@ async fn whatever_is_killed_an_erasure_is_told_once(setup: Setup) {
         file(&deployment, &who).await;
         read(&deployment, &partner, &agreement, round - 1, round).await;
         let mut privacy = deployment.requests_privacy(&who, &["resident"]).await;
-        let forget = ForgetPersonRequest { request_id: new_id(), person: None };
+        let forget = ForgetPersonRequest { request_id: new_id(), ..Default::default() };
         let asked = tokio::spawn({
             let forget = forget.clone();
             async move { privacy.forget_person(forget).await }

@@ -46,7 +46,11 @@ fn subject(deployment: &Deployment, name: &str) -> Option<Person> {
 }
 
 fn forget(deployment: &Deployment, name: &str) -> ForgetPersonRequest {
-    ForgetPersonRequest { request_id: new_id(), person: subject(deployment, name) }
+    ForgetPersonRequest {
+        request_id: new_id(),
+        person: subject(deployment, name),
+        ..Default::default()
+    }
 }
 
 /// A report by somebody with this name.

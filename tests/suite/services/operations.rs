@@ -127,7 +127,7 @@ async fn a_data_folder_in_use_is_refused() {
     let data = deployment.path("data");
     let (status, output) = run(samen(["up", "--data", &data]), SOON).await;
     assert_eq!(status.code(), Some(1));
-    assert!(output.contains("in use by another samen process"), "{output}");
+    assert!(output.contains("in use by another samen process: stop that first"), "{output}");
 }
 
 #[tokio::test]

@@ -9,12 +9,17 @@ use samen_proto::operations::{
     GetStatusRequest, GetStatusResponse, ListProjectionsRequest, Projection, ProjectionState,
     RebuildProjectionRequest, Task, TaskState,
 };
-use samen_proto::requests::{GetRequestRequest, ListRequestsRequest};
+use samen_proto::requests::{GetRequestRequest, ListRequestsRequest, WatchRequestsRequest};
 use samen_tests::deployment::{Authorised, Deployment, Setup};
 use samen_tests::process::{Signal, run};
 use samen_tests::samen::samen;
 use samen_tests::{eventually, place};
+use sqlx::{Connection, PgConnection};
 use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt;
 
 use super::in_both_setups;
 use super::shared::{SOON, all, count, refused, report};
@@ -93,8 +98,16 @@ async fn tasks_show_how_far_they_are(setup: Setup) {
     }
     let metrics = deployment.page("service-requests", "/metrics").await;
     assert!(metrics.contains(r#"samen_log_head{log="gm0384.requests"} 20.0"#), "{metrics}");
+    let address = deployment.requests_url().replace("http://", "");
+    let connections = format!(r#"samen_open_connections{{address="{address}"}} "#);
+    let count = metrics.lines().find_map(|line| line.strip_prefix(&connections));
+    assert!(count.is_some_and(|count| count != "0"), "{metrics}");
     let health = deployment.page("service-requests", "/healthz").await;
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    let ask = HealthCheckRequest { service: "tasks".to_owned() };
+    let mut health = HealthClient::new(deployment.requests_channel());
+    let answer = health.check(ask).await.expect("an answer").into_inner();
+    assert_eq!(answer.status(), ServingStatus::Serving);
 }
 
 async fn a_store_is_built_anew_while_the_old_one_answers(setup: Setup) {
@@ -183,6 +196,26 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
     assert!(!status.success(), "{output}");
     assert!(output.contains("gm0384.requests 6 (samen.requests.v1.StatusChanged)"), "{output}");
 
+    // Calls still belong here, and those who must know are told.
+    let mut health = HealthClient::new(deployment.requests_channel());
+    for (name, expected) in [
+        ("", ServingStatus::Serving),
+        ("samen.requests.v1.RequestService", ServingStatus::Serving),
+        ("tasks", ServingStatus::NotServing),
+    ] {
+        eventually(SOON, name, async || {
+            let ask = HealthCheckRequest { service: name.to_owned() };
+            let answer = health.check(ask).await.expect("an answer").into_inner();
+            (answer.status() == expected).then_some(())
+        })
+        .await;
+    }
+    for (name, expected) in [("", 0), ("tasks", 1)] {
+        let url = deployment.requests_url();
+        let asked = samen(["health", "--url", &url, "--service", name]);
+        let (status, output) = run(asked, SOON).await;
+        assert_eq!(status.code(), Some(expected), "{name}: {output}");
+    }
     // Commands are accepted, queries answered; what cannot be seen yet is said.
     let mut resident = deployment.requests("r", &["resident"]).await;
     let filed = resident.file_request(report("erna")).await.expect("filed").into_inner();
@@ -215,6 +248,58 @@ async fn only_operators_see_how_it_does(setup: Setup) {
         let answer = others.rebuild_projection(RebuildProjectionRequest {}).await;
         refused(answer, Code::PermissionDenied, "ROLE_MISSING");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_are_accepted_while_what_queries_read_is_built() {
+    let mut deployment = Deployment::start(Setup::Separate).await;
+    let mut resident = deployment.requests("r", &["resident"]).await;
+    for number in 0..5 {
+        resident.file_request(report(&number.to_string())).await.expect("filed");
+    }
+    let mut operations = deployment.operations("service-requests").await;
+    let store = serving(&projections(&mut operations).await).name.clone();
+    deployment.stop().await;
+    deployment.forget_projections().await;
+    // Somebody else is said to build it, for as long as the test wants.
+    let database = deployment.database().expect("a database").to_owned();
+    let mut database = PgConnection::connect(&database).await.expect("the database");
+    let lease = format!("projector {store}");
+    let take = "INSERT INTO requests_lease.lease VALUES ($1, 'elsewhere', $2)";
+    sqlx::query(take).bind(&lease).bind(i64::MAX).execute(&mut database).await.expect("taken");
+    deployment.restart_without_waiting().await;
+
+    let mut health = HealthClient::new(deployment.requests_channel());
+    let mut serves = async || {
+        let answer = health.check(HealthCheckRequest::default()).await.ok()?;
+        Some(answer.into_inner().status() == ServingStatus::Serving)
+    };
+    assert!(!eventually(SOON, "it answers", &mut serves).await, "not to be called yet");
+    let mut operations = deployment.operations("service-requests").await;
+    let now = status(&mut operations).await;
+    assert_eq!(now.head, 5);
+    assert_eq!(task(&now, "projector").holder, "elsewhere");
+    let mut resident = deployment.requests("r", &["resident"]).await;
+    let filed = resident.file_request(report("erbij")).await.expect("accepted").into_inner();
+    assert_eq!(filed.number, 6);
+    let get = GetRequestRequest { id: filed.id, at_least: filed.position };
+    let refusal = resident.get_request(get.clone()).await.expect_err("it is being built");
+    let retry = refusal.get_error_details().retry_info().and_then(|retry| retry.retry_delay);
+    assert!(retry.is_some(), "{refusal:?}");
+    refused(Err::<(), _>(refusal), Code::Unavailable, "PROJECTION_BUILDING");
+    let list = resident.list_requests(ListRequestsRequest::default()).await;
+    refused(list, Code::Unavailable, "PROJECTION_BUILDING");
+    let watch = resident.watch_requests(WatchRequestsRequest::default()).await;
+    refused(watch, Code::Unavailable, "PROJECTION_BUILDING");
+    let said = deployment.service_process("service-requests").output();
+    assert!(!said.contains("listens on"), "{said}");
+
+    let give = "DELETE FROM requests_lease.lease WHERE name = $1";
+    sqlx::query(give).bind(&lease).execute(&mut database).await.expect("given back");
+    let process = deployment.service_process("service-requests");
+    process.line(SOON, |line| line.contains("listens on")).await;
+    resident.get_request(get).await.expect("it is there");
+    eventually(SOON, "it serves", async || serves().await?.then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -127,20 +127,17 @@ async fn to_the_end(stream: &mut Streaming<WatchRequestsResponse>) -> (Vec<u64>,
     (numbers, refusal)
 }
 
-/// How many streams a process says that it serves.
-fn open(process: &Process) -> usize {
-    let output = process.output();
-    let last = output.rsplit("open=").next().filter(|_| output.contains("open="));
-    let digits = last.map(|rest| rest.chars().take_while(char::is_ascii_digit).collect::<String>());
-    digits.map_or(0, |digits| digits.parse().expect("a number"))
+/// How many watchers of requests there are, as machines are told.
+async fn open(deployment: &Deployment) -> usize {
+    let page = deployment.page("service-requests", "/metrics").await;
+    let of = r#"{service="samen.requests.v1.RequestService",method="WatchRequests"} "#;
+    let line =
+        page.lines().find_map(|line| line.strip_prefix("samen_open_streams")?.strip_prefix(of));
+    line.map_or(0, |count| count.parse().expect("a number"))
 }
 
-/// Variables by which [`open`] is told.
-const TOLD: [(&str, &str); 2] =
-    [("RUST_LOG", "info,samen_server::streams=debug"), ("SAMEN_LOG_FORMAT", "text")];
-
 async fn a_reader_that_stalls_is_ended_and_costs_others_nothing(setup: Setup) {
-    let variables = [TOLD[0], TOLD[1], ("SAMEN_STREAM_STALL", "2")];
+    let variables = [("SAMEN_STREAM_STALL", "2")];
     let mut deployment = Deployment::start_with(setup, &variables).await;
     let resident = deployment.requests("r", &["resident"]).await;
     let connection = narrow(deployment.requests_url());
@@ -149,7 +146,7 @@ async fn a_reader_that_stalls_is_ended_and_costs_others_nothing(setup: Setup) {
     catch_up(&mut stalled).await;
     let mut live = watch(&mut handler, None).await;
     catch_up(&mut live).await;
-    let before = open(deployment.requests_process());
+    assert_eq!(open(&deployment).await, 2);
 
     // One of two on the same connection reads.
     let reading = tokio::spawn(async move {
@@ -168,11 +165,11 @@ async fn a_reader_that_stalls_is_ended_and_costs_others_nothing(setup: Setup) {
     let (numbers, mut live) = timeout(SOON, reading).await.expect("it gets all").expect("it reads");
     assert_eq!(numbers, all);
 
-    let process = deployment.requests_process();
     eventually(SOON, "the stalled stream is dropped", async || {
-        (process.output().contains("a reader stalled") && open(process) < before).then_some(())
+        (open(&deployment).await == 1).then_some(())
     })
     .await;
+    assert!(deployment.requests_process().output().contains("a reader stalled"));
     // The connection, and the other stream on it, go on.
     let later = file(&resident, 1).await;
     let next = async {
@@ -203,7 +200,7 @@ async fn a_reader_that_stalls_is_ended_and_costs_others_nothing(setup: Setup) {
 }
 
 async fn a_partner_that_stalls_is_ended_likewise(setup: Setup) {
-    let variables = [TOLD[0], TOLD[1], ("SAMEN_STREAM_STALL", "2")];
+    let variables = [("SAMEN_STREAM_STALL", "2")];
     let mut deployment = Deployment::start_with(setup, &variables).await;
     let partner = deployment.partner("GM0437", "00000001001566575001").await;
     let agreement = agree(&deployment, &partner, &[FILED]).await;
@@ -255,14 +252,14 @@ fn event(item: &SubscribeResponse) -> bool {
 }
 
 async fn a_connection_that_died_is_free_again(setup: Setup) {
-    let variables = [TOLD[0], TOLD[1], ("SAMEN_KEEPALIVE", "2")];
-    let mut deployment = Deployment::start_with(setup, &variables).await;
+    let variables = [("SAMEN_KEEPALIVE", "2")];
+    let deployment = Deployment::start_with(setup, &variables).await;
     let address = deployment.requests_url().replace("http://", "");
     let proxy = Proxy::before(&format!("http://{address}")).await;
     let mut direct = deployment.requests("h", &["handler"]).await;
     let mut live = watch(&mut direct, None).await;
     catch_up(&mut live).await;
-    let before = open(deployment.requests_process());
+    assert_eq!(open(&deployment).await, 1);
 
     let through = Endpoint::from_shared(proxy.url().to_owned()).expect("a URL");
     let mut through = deployment.requests_on(through.connect_lazy(), "h", &["handler"]).await;
@@ -272,12 +269,13 @@ async fn a_connection_that_died_is_free_again(setup: Setup) {
         catch_up(&mut stream).await;
         lost.push(stream);
     }
-    let process = deployment.requests_process();
-    assert_eq!(open(process), before + 20);
+    assert_eq!(open(&deployment).await, 21);
     proxy.freeze();
     let frozen = Instant::now();
-    eventually(SOON, "its streams are dropped", async || (open(process) <= before).then_some(()))
-        .await;
+    eventually(SOON, "its streams are dropped", async || {
+        (open(&deployment).await == 1).then_some(())
+    })
+    .await;
     // Two seconds of silence and one for the answer, and time for a busy
     // machine; nothing else would have ended them in less than a minute.
     assert!(frozen.elapsed() < Duration::from_secs(20), "{:?}", frozen.elapsed());
@@ -524,7 +522,11 @@ async fn every_stream_is_told_of_a_shutdown_and_the_process_is_gone(setup: Setup
 }
 
 async fn a_page_does_not_notice_that_streams_end(setup: Setup) {
-    let variables = [TOLD[0], TOLD[1], ("SAMEN_STREAM_AGE", "1")];
+    let variables = [
+        ("RUST_LOG", "info,samen_server::streams=debug"),
+        ("SAMEN_LOG_FORMAT", "text"),
+        ("SAMEN_STREAM_AGE", "1"),
+    ];
     let mut deployment = Deployment::start_with(setup, &variables).await;
     let token = deployment.token("h", &["handler"]).await;
     let mut page = look(deployment.dashboard_url(), token).await;

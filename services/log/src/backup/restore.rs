@@ -22,8 +22,10 @@ use super::files;
 use super::manifest::{Entry, LogManifest, Manifest};
 use super::{BackupError, Chain, Done, MANIFEST, Progress, RESTORING};
 use crate::append::{self, Appended, CommandId, Head, NewKey, Written};
-use crate::db::{Db, Schema};
+use crate::db::{Db, Location, Schema};
 use crate::destroyed::{self, DestroyedKeys};
+use crate::lease::Leases;
+use crate::log::Log;
 use crate::note::Signer;
 use crate::record::{GENESIS, SALT_BYTES, micros};
 use crate::seal::MasterKey;
@@ -38,6 +40,14 @@ pub struct Backup {
     manifest: Manifest,
 }
 
+/// Where a log is restored.
+pub struct EmptyLog {
+    pub id: String,
+    pub schema: Schema,
+    /// Those of the log's service.
+    leases: Leases,
+}
+
 /// What a log is to somebody who wants to restore into it.
 enum State {
     Empty,
@@ -50,6 +60,25 @@ enum State {
 
 /// Where a log's head was found: its epoch and position.
 type Found = Option<(i64, i64)>;
+
+// === impl EmptyLog ===
+
+impl EmptyLog {
+    /// The place of the log with this id: tables made where there are none.
+    pub async fn at(location: &Location, id: &str) -> sqlx::Result<Self> {
+        let schema = Log::tables(location).await?;
+        Ok(EmptyLog { id: id.to_owned(), schema, leases: Leases::open(location).await? })
+    }
+
+    /// Refuses a log whose service runs.
+    async fn check_unused(&self) -> Result<(), BackupError> {
+        let processes = self.leases.alive().await?.join(", ");
+        if processes.is_empty() {
+            return Ok(());
+        }
+        Err(BackupError::InUse { log: self.id.clone(), processes })
+    }
+}
 
 // === impl Backup ===
 
@@ -78,23 +107,24 @@ impl Backup {
     /// Writes the backup's part of these logs, by id, into them: all in one
     /// PostgreSQL database, or each in a file of its own. They must be empty,
     /// also those that the backup does not hold. A log stands before those that
-    /// follow it.
+    /// follow it. Their services must not run.
     pub async fn restore(
         &self,
-        logs: &[(String, Schema)],
+        logs: &[EmptyLog],
         destroyed: &DestroyedKeys,
         progress: Progress<'_>,
     ) -> Result<Vec<Done>, BackupError> {
         // Held until all is done.
         let mut held = Vec::new();
-        for (id, schema) in logs {
-            held.extend(hold(id, schema).await?);
+        for log in logs {
+            held.extend(hold(log).await?);
+            log.check_unused().await?;
         }
         let found = check_empty(logs).await?;
         let targets: Vec<_> = logs
             .iter()
             .zip(found)
-            .filter_map(|((id, schema), found)| {
+            .filter_map(|(EmptyLog { id, schema, .. }, found)| {
                 let log = self.manifest.logs.iter().find(|log| log.id == *id)?;
                 Some((log, schema, found))
             })
@@ -104,6 +134,11 @@ impl Backup {
         }
         for (log, schema, found) in &targets {
             mark(&log.id, schema, *found).await?;
+        }
+        // A process shows that it lives, and then looks at the head: whoever
+        // began meanwhile is seen here, or has seen the mark.
+        for log in logs {
+            log.check_unused().await?;
         }
 
         let mut done = Vec::new();
@@ -261,24 +296,25 @@ async fn write(schema: &Schema, head: &Head, written: &Written) -> sqlx::Result<
 }
 
 /// Keeps other restores away. An SQLite file is its process's own already.
-async fn hold(id: &str, schema: &Schema) -> Result<Option<PgConnection>, BackupError> {
+async fn hold(log: &EmptyLog) -> Result<Option<PgConnection>, BackupError> {
+    let EmptyLog { id, schema, .. } = log;
     let Db::Postgres(pool) = &schema.db else { return Ok(None) };
     let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
     let held: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext($1))")
         .bind(format!("restore {}", schema.name()))
         .fetch_one(&mut connection)
         .await?;
-    if held { Ok(Some(connection)) } else { Err(BackupError::Busy(id.to_owned())) }
+    if held { Ok(Some(connection)) } else { Err(BackupError::Busy(id.clone())) }
 }
 
 /// Refuses logs that somebody may have been told something about. Those where
 /// a restore was interrupted count as empty, and, only together with such a
 /// one, those that it had restored.
-async fn check_empty(logs: &[(String, Schema)]) -> Result<Vec<Found>, BackupError> {
+async fn check_empty(logs: &[EmptyLog]) -> Result<Vec<Found>, BackupError> {
     let mut found = Vec::new();
     let mut interrupted = false;
     let mut restored = None;
-    for (id, schema) in logs {
+    for EmptyLog { id, schema, .. } in logs {
         let (state, head) = state(id, schema).await?;
         match state {
             State::Empty => {}

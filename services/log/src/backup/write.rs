@@ -90,7 +90,7 @@ async fn head(schema: &Schema) -> Result<LogManifest, BackupError> {
         // Tables alone: a restore that had only just begun.
         let row = sqlx::query(sql).fetch_optional(pool).await?;
         let Some(row) = row else {
-            return Err(BackupError::HalfRestored(schema.name().to_owned()));
+            return Err(BackupError::HalfRestored(schema.place()));
         };
         let found: String = row.get(0);
         let epoch: i64 = row.get(1);

@@ -29,7 +29,7 @@ pub async fn get(
     let mut check = Check::default();
     check.id("id", &message.id);
     check.finish()?;
-    wait(&service.store, message.at_least.as_ref()).await?;
+    wait(service, message.at_least.as_ref()).await?;
     let process = queries::get(&service.store.schema(), visible_to(&caller), &message.id)
         .await
         .map_err(reply::unavailable)?;
@@ -50,7 +50,7 @@ pub async fn list(
     let pages = &service.deployment.pages;
     let from: Option<PageEnd> = pages.end(query.as_bytes(), &message.page_token)?;
     let at_least = message.at_least.as_ref();
-    wait(&service.store, at_least).await?;
+    wait(service, at_least).await?;
 
     let from = from.unwrap_or_else(|| PageEnd::now(&service.store, service.log.id(), at_least));
     let page = queries::list(&service.store.schema(), visible, &from, size)
@@ -73,7 +73,7 @@ pub async fn contributions(
     let pages = &service.deployment.pages;
     let from: Option<PageEnd> = pages.end(query.as_bytes(), &message.page_token)?;
     let at_least = message.at_least.as_ref();
-    wait(&service.store, at_least).await?;
+    wait(service, at_least).await?;
 
     let schema = &service.store.schema();
     let id = &message.process_id;

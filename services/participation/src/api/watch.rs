@@ -29,6 +29,7 @@ pub async fn processes(
 ) -> Result<Outgoing<WatchProcessesResponse>, Refusal> {
     let caller = caller(&request)?;
     let WatchProcessesRequest { resume_after } = request.into_inner();
+    service.check_built()?;
     service.changes.watch(WatchedProcesses, resume_after, &service.deployment, &caller)
 }
 

@@ -182,6 +182,7 @@ impl Regional {
             reply::status(Code::Unauthenticated, "CERTIFICATE_UNKNOWN", text)
         };
         let Certificate { oin, thumbprint } = certificate.ok_or_else(unknown)?;
+        self.check_built()?;
         let look = async || {
             let schema = self.store.schema();
             queries::partner_by_certificate(&schema, oin, thumbprint).await

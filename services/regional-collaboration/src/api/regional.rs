@@ -88,7 +88,7 @@ impl RegionalService for Regional {
         let query = b"ListPartners";
         let pages = &self.deployment.pages;
         let after: String = pages.end(query, &message.page_token)?.unwrap_or_default();
-        wait(&self.store, message.at_least.as_ref()).await?;
+        wait(self, message.at_least.as_ref()).await?;
         let mut partners = queries::partners(&self.store.schema(), &after, size + 1)
             .await
             .map_err(reply::unavailable)?;
@@ -180,7 +180,7 @@ impl RegionalService for Regional {
         let query = format!("ListAgreements {}", message.partner).into_bytes();
         let pages = &self.deployment.pages;
         let before = pages.end(&query, &message.page_token)?.unwrap_or(i64::MAX as u64);
-        wait(&self.store, message.at_least.as_ref()).await?;
+        wait(self, message.at_least.as_ref()).await?;
         let schema = &self.store.schema();
         let mut found = queries::agreements(schema, &message.partner, before, size + 1)
             .await
@@ -207,7 +207,7 @@ impl RegionalService for Regional {
         let query = format!("ListDisclosures {}", message.agreement_id).into_bytes();
         let pages = &self.deployment.pages;
         let before = pages.end(&query, &message.page_token)?.unwrap_or(i64::MAX as u64);
-        wait(&self.store, message.at_least.as_ref()).await?;
+        wait(self, message.at_least.as_ref()).await?;
         let (agreement, _) = self
             .agreements
             .get::<Rejection>(&message.agreement_id)
@@ -245,7 +245,7 @@ impl RegionalService for Regional {
         let query = format!("ListErasures {partner} {only_unconfirmed}").into_bytes();
         let pages = &self.deployment.pages;
         let before = pages.end(&query, &message.page_token)?.unwrap_or(i64::MAX as u64);
-        wait(&self.store, message.at_least.as_ref()).await?;
+        wait(self, message.at_least.as_ref()).await?;
         let schema = &self.store.schema();
         let mut found = queries::erasures(schema, partner, *only_unconfirmed, before, size + 1)
             .await

@@ -7,11 +7,12 @@ use std::time::Duration;
 use samen_log::{Log, MasterKey};
 use samen_proto::options::Role;
 use samen_proto::requests::request_service_client::RequestServiceClient;
-use samen_requests::Requests;
+use samen_requests::{Requests, SERVICES};
 use samen_server::Deployment;
 use samen_server::area::Area;
 use samen_server::grpc::{self, Port, ServeError};
 use samen_server::identity::{Issuer, KeySource, Verifier};
+use samen_server::metrics::Counts;
 use samen_server::paging::Pages;
 use samen_server::streams::Streams;
 use tempfile::NamedTempFile;
@@ -65,6 +66,7 @@ impl Service {
             pages: Pages::new(&master),
             master,
             streams: Streams::new(HEARTBEAT, LONG, LONG),
+            connections: Counts::default(),
             keepalive: LONG,
             shutdown: shutdown.clone(),
         };
@@ -73,12 +75,13 @@ impl Service {
         // Nobody is forgotten here.
         let destroyed = NamedTempFile::new()?;
         let keeping = services::keeping(destroyed.path(), "none")?;
-        let requests = Requests::start(deployment.clone(), &location, keeping).await?;
+        let requests = Requests::start(deployment, &location, keeping).await?;
+        requests.built().await;
         let bound = grpc::bind((Ipv4Addr::LOCALHOST, 0).into()).await?;
         let (address, log, routes) = (bound.address, requests.log.clone(), requests.routes());
         let serving = tokio::spawn(async move {
             let port = Port::default();
-            grpc::serve(bound, routes, &samen_requests::SERVICES, port, &deployment).await
+            grpc::serve(bound, routes, &SERVICES, port, &requests).await
         });
         Ok(Service { _stop: stop, address, issuer, streams, log, shutdown, serving })
     }
@@ -90,7 +93,7 @@ impl Service {
 
     /// How many streams it serves.
     pub fn open_streams(&self) -> usize {
-        self.streams.open()
+        self.streams.open_of(SERVICES[0], "WatchRequests")
     }
 
     /// Clients on connections of their own.

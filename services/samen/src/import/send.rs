@@ -6,13 +6,12 @@ use anyhow::{Context, anyhow};
 use samen_proto::requests::ImportRequestRequest;
 use samen_proto::requests::request_service_client::RequestServiceClient;
 use tokio::time::{Instant, sleep};
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
-use crate::usage::{Misconfigured, wrong};
+use crate::doors::Bearer;
+use crate::usage::Misconfigured;
 
 /// How long one attempt may take; a little more than the server allows itself.
 const ATTEMPT: Duration = Duration::from_secs(35);
@@ -35,10 +34,6 @@ pub enum Answer {
     Refused(String),
 }
 
-/// Who sends.
-#[derive(Clone)]
-struct Bearer(MetadataValue<Ascii>);
-
 /// What to do about an answer.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
@@ -52,10 +47,7 @@ enum Verdict {
 
 impl Sender {
     pub fn new(channel: Channel, token: &str, retry_for: Duration) -> Result<Self, Misconfigured> {
-        let value = format!("Bearer {}", token.trim());
-        let mut value: MetadataValue<Ascii> = value.parse().map_err(wrong("SAMEN_TOKEN"))?;
-        value.set_sensitive(true);
-        let service = InterceptedService::new(channel, Bearer(value));
+        let service = InterceptedService::new(channel, Bearer::new(token)?);
         Ok(Sender { client: RequestServiceClient::new(service), retry_for })
     }
 
@@ -117,13 +109,6 @@ fn said(status: &Status) -> anyhow::Error {
         cause = error.source();
     }
     anyhow!("{:?}: {text}", status.code())
-}
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("authorization", self.0.clone());
-        Ok(request)
-    }
 }
 
 #[cfg(test)]

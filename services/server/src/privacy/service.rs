@@ -43,6 +43,13 @@ const PAGE: usize = 500;
 /// Characters of a stream's name.
 const STREAM: std::ops::RangeInclusive<usize> = 1..=200;
 
+/// What is asked about an erasure.
+enum Ask {
+    /// Whether it would be done now (`validate_only`).
+    Whether,
+    For(Command),
+}
+
 type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
@@ -85,7 +92,10 @@ impl PrivacyService for Privacy {
         check.finish()?;
         let person = self.person(&caller, message.person.clone())?;
         let command = command(&caller, "ForgetPerson", &message.request_id, &message);
-        let outcome = self.forget(command, &person).await?;
+        let asked = if message.validate_only { Ask::Whether } else { Ask::For(command) };
+        let Some(outcome) = self.forget(asked, &person).await? else {
+            return Ok(Response::new(ForgetPersonResponse::default()));
+        };
         let (position, keys) = self.carried_out(&outcome).await?;
         Ok(Response::new(ForgetPersonResponse { position: Some(position), keys }))
     }
@@ -103,7 +113,10 @@ impl PrivacyService for Privacy {
         );
         check.finish()?;
         let command = command(&caller, "RedactText", &message.request_id, &message);
-        let outcome = self.redact(command, &message).await?;
+        let asked = if message.validate_only { Ask::Whether } else { Ask::For(command) };
+        let Some(outcome) = self.redact(asked, &message).await? else {
+            return Ok(Response::new(RedactTextResponse::default()));
+        };
         let (position, keys) = self.carried_out(&outcome).await?;
         Ok(Response::new(RedactTextResponse { position: Some(position), keys }))
     }
@@ -199,7 +212,8 @@ impl Privacy {
     }
 
     /// Logs that a person is to be forgotten, unless something must be kept.
-    async fn forget(&self, command: Command, person: &str) -> Result<Outcome, Status> {
+    /// `None` where it was only asked whether that would be done.
+    async fn forget(&self, asked: Ask, person: &str) -> Result<Option<Outcome>, Status> {
         let forgotten =
             PersonForgotten { person: person.to_owned(), reason: ErasureReason::Request.into() };
         for _ in 0..TRIES {
@@ -210,25 +224,31 @@ impl Privacy {
             let held = content::of_person(&self.log, person, self.spoke, head).await;
             let held = self.alive(held.map_err(reply::unavailable)?).await?;
             let now = Timestamp::now();
+            let may = || may_erase(Some(person), &held, &holds, &self.retention, now);
+            let Ask::For(command) = &asked else {
+                may()?;
+                return Ok(None);
+            };
             let decided = self.people.execute(command.clone(), person, |_, _| {
-                may_erase(Some(person), &held, &holds, &self.retention, now)?;
+                may()?;
                 let events = vec![forgotten.clone().into()];
                 Ok(Decision { events, guards: vec![guard.clone()], not_after: None })
             });
             match decided.await {
                 Err(CommandError::Append(AppendError::Conflict { .. })) => {}
-                decided => return decided.map_err(reply::command::<Rejection>),
+                decided => return decided.map(Some).map_err(reply::command::<Rejection>),
             }
         }
         Err(reply::command::<Rejection>(AppendError::Overloaded.into()))
     }
 
-    /// Logs which keys of a stream are to go, unless something must be kept.
+    /// Logs which keys of a stream are to go, unless something must be kept;
+    /// `None` likewise.
     async fn redact(
         &self,
-        command: Command,
+        asked: Ask,
         message: &RedactTextRequest,
-    ) -> Result<Outcome, Status> {
+    ) -> Result<Option<Outcome>, Status> {
         let RedactTextRequest { stream, versions, .. } = message;
         for _ in 0..TRIES {
             let (holds, guard) = self.holds.read::<Rejection>().await.map_err(reply::command)?;
@@ -264,7 +284,7 @@ impl Privacy {
             // Whoever spoke in one of these texts may have it kept.
             let speakers = held.iter().filter(|held| (self.spoke)(&held.record));
             let speakers: Vec<&str> = speakers.map(|held| held.record.actor.as_str()).collect();
-            let decided = self.redactions.execute(command.clone(), stream, |_, _| {
+            let may = || {
                 if held.is_empty() {
                     return Err(Rejection::Nothing { stream: stream.clone() });
                 }
@@ -272,12 +292,20 @@ impl Privacy {
                 for speaker in &speakers {
                     may_erase(Some(speaker), &[], &holds, &self.retention, now)?;
                 }
+                Ok(())
+            };
+            let Ask::For(command) = &asked else {
+                may()?;
+                return Ok(None);
+            };
+            let decided = self.redactions.execute(command.clone(), stream, |_, _| {
+                may()?;
                 let events = vec![RedactionEvent::from(redacted.clone())];
                 Ok(Decision { events, guards: vec![guard.clone()], not_after: None })
             });
             match decided.await {
                 Err(CommandError::Append(AppendError::Conflict { .. })) => {}
-                decided => return decided.map_err(reply::command::<Rejection>),
+                decided => return decided.map(Some).map_err(reply::command::<Rejection>),
             }
         }
         Err(reply::command::<Rejection>(AppendError::Overloaded.into()))

@@ -179,6 +179,7 @@ pub async fn reveal(
     check.id("id", &message.id);
     check.choice::<Purpose>("purpose", message.purpose);
     check.finish()?;
+    service.check_built()?;
 
     let row = queries::get(&service.store.schema(), &Visible::All, &message.id)
         .await

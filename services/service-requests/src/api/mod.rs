@@ -63,6 +63,7 @@ impl RequestService for Requests {
         r: Request<WatchStatisticsRequest>,
     ) -> Answer<Self::WatchStatisticsStream> {
         let caller = caller(&r)?;
+        self.check_built()?;
         Ok(Response::new(self.statistics.watch(&self.deployment, &caller)))
     }
 }

@@ -12,7 +12,7 @@ use samen_proto::requests::watch_statistics_response::Item as Sent;
 use samen_proto::requests::{NeighbourhoodCount, WatchStatisticsResponse};
 use samen_server::area::Area;
 use samen_server::streams::{Outgoing, outgoing};
-use samen_server::{Caller, Deployment};
+use samen_server::{Caller, Core, Deployment};
 use tokio::sync::watch;
 
 use crate::projection::queries;
@@ -38,14 +38,18 @@ pub struct Statistics {
 }
 
 impl Statistics {
-    /// Begins to count; ends, like the streams, at shutdown.
-    pub fn start(store: Store, log: &str, deployment: &Deployment) -> Self {
+    /// Begins to count, once the store is built; ends, like the streams, at
+    /// shutdown.
+    pub fn start(core: &Core) -> Self {
         let (sender, counted) = watch::channel(None);
-        let area = deployment.area.clone();
-        let log: Arc<str> = log.into();
+        let area = core.deployment.area.clone();
+        let log: Arc<str> = core.log.id().into();
         let id = log.clone();
-        let shutdown = deployment.shutdown.clone();
+        let shutdown = core.deployment.shutdown.clone();
+        let core = core.clone();
         supervise("statistics", shutdown.clone(), async move {
+            let _ = shutdown.run_until_cancelled(core.built()).await;
+            let store = core.store;
             let mut changed = store.watch();
             while !shutdown.is_cancelled() {
                 read(&store, &area, &id, &sender).await;

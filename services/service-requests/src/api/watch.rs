@@ -34,6 +34,7 @@ pub async fn requests(
     let mut check = Check::default();
     check::filter(&mut check, &filter);
     check.finish()?;
+    service.check_built()?;
     let watched = WatchedRequests { visible: visible_to(&caller), filter };
     service.changes.watch(watched, resume_after, &service.deployment, &caller)
 }

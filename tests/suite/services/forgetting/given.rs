@@ -150,7 +150,9 @@ async fn an_officer_does_it_from_a_terminal() {
     let (_, export) = deployment.officer(&["export", "--subject", "zoe"]).await;
     assert!(!export.contains("Kapot") && !export.contains("Een boom"), "{export}");
 
-    // What is kept is told, with its ground, and by the exit code.
+    // What one keeps is told, with its ground, and by the exit code; and no other
+    // has begun.
+    contribute(&deployment, "zoe", &process, "Nog een boom").await;
     let mut officer = deployment.requests_privacy("officer", OFFICER).await;
     let place = PlaceHoldRequest {
         request_id: super::super::shared::new_id(),
@@ -163,4 +165,7 @@ async fn an_officer_does_it_from_a_terminal() {
     let (status, output) = deployment.officer(&["forget", "--subject", "zoe"]).await;
     assert_eq!(status.code(), Some(1), "{output}");
     assert!(output.contains("requests: not forgotten: an archiving duty (selectielijst 12)"));
+    assert_eq!(output.lines().count(), 1, "{output}");
+    let (_, export) = deployment.officer(&["export", "--subject", "zoe"]).await;
+    assert!(export.contains("Nog een boom"), "{export}");
 }

@@ -34,7 +34,7 @@ async fn who_is_forgotten_is_gone_and_nobody_else(setup: Setup) {
     let mut watched = handler.watch_requests(watch).await.expect("a stream").into_inner();
 
     let mut mine = deployment.requests_privacy("zoe", &["resident"]).await;
-    let command = ForgetPersonRequest { request_id: new_id(), person: None };
+    let command = ForgetPersonRequest { request_id: new_id(), ..Default::default() };
     let done = mine.forget_person(command.clone()).await.expect("forgotten").into_inner();
     // The text, the reporter, and the person's own.
     assert_eq!(done.keys, 3);
@@ -67,7 +67,7 @@ async fn who_is_forgotten_is_gone_and_nobody_else(setup: Setup) {
     let text = Some("Zonder naam".to_owned());
     assert_eq!(reveal(&mut handler, &later.id).await, (text.clone(), None));
     // Who comes back may ask again, and only what is new goes.
-    let command = ForgetPersonRequest { request_id: new_id(), person: None };
+    let command = ForgetPersonRequest { request_id: new_id(), ..Default::default() };
     mine.forget_person(command).await.expect("forgotten again");
     assert_eq!(reveal(&mut handler, &later.id).await, NOTHING);
     assert_eq!(reveal(&mut handler, &kept.id).await, is("Van een ander", "Anders"));
@@ -160,7 +160,7 @@ async fn what_staff_wrote_down_goes_by_the_request_and_not_with_the_employee(set
     assert_eq!(reveal(&mut handler, &filed.id).await, is("Aan de telefoon", "Mevrouw Bel"));
 
     let stream = format!("request/{}", filed.id);
-    let command = RedactTextRequest { request_id: new_id(), stream, versions: Vec::new() };
+    let command = RedactTextRequest { request_id: new_id(), stream, ..Default::default() };
     let done = officer.redact_text(command.clone()).await.expect("redacted").into_inner();
     assert_eq!(done.keys, 2);
     assert_eq!(officer.redact_text(command.clone()).await.expect("the same").into_inner(), done);
@@ -172,7 +172,7 @@ async fn what_staff_wrote_down_goes_by_the_request_and_not_with_the_employee(set
     let refusal = officer.redact_text(again).await.expect_err("nothing is left");
     assert_eq!(refusal.code(), Code::FailedPrecondition);
     let stream = format!("request/{}", new_id());
-    let nowhere = RedactTextRequest { request_id: new_id(), stream, versions: Vec::new() };
+    let nowhere = RedactTextRequest { request_id: new_id(), stream, ..Default::default() };
     let refusal = officer.redact_text(nowhere).await.expect_err("there is none");
     assert_eq!(refusal.code(), Code::NotFound);
 
@@ -183,7 +183,7 @@ async fn what_staff_wrote_down_goes_by_the_request_and_not_with_the_employee(set
     let answer = resident.forget_person(forget(&deployment, "handler")).await;
     refused(answer, Code::PermissionDenied, "NOT_YOURSELF");
     // An officer who names nobody does not forget themselves.
-    let nobody = ForgetPersonRequest { request_id: new_id(), person: None };
+    let nobody = ForgetPersonRequest { request_id: new_id(), ..Default::default() };
     let fields =
         refused(officer.forget_person(nobody).await, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(fields, ["person"]);
@@ -206,7 +206,12 @@ async fn some_texts_of_a_request_go_and_others_stay(setup: Setup) {
     let before = keys(&deployment, "requests").await;
 
     let stream = format!("request/{}", filed.id);
-    let wrong = RedactTextRequest { request_id: new_id(), stream, versions: vec![2, 3] };
+    let wrong = RedactTextRequest {
+        request_id: new_id(),
+        stream,
+        versions: vec![2, 3],
+        ..Default::default()
+    };
     let fields =
         refused(officer.redact_text(wrong.clone()).await, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(fields, ["versions"]);

@@ -58,10 +58,10 @@ async fn a_hold_refuses_with_its_ground_until_it_is_lifted_or_over(setup: Setup)
         ids.push(filed.into_inner().id);
     }
     let stream = format!("request/{}", ids[0]);
-    let all = RedactTextRequest { request_id: new_id(), stream, versions: Vec::new() };
+    let all = RedactTextRequest { request_id: new_id(), stream, ..Default::default() };
     let stream = all.stream.clone();
     let all = || RedactTextRequest { request_id: new_id(), ..all.clone() };
-    let me = ForgetPersonRequest { request_id: new_id(), person: None };
+    let me = ForgetPersonRequest { request_id: new_id(), ..Default::default() };
 
     // On one request: it refuses the person's forgetting too, and names both.
     let place =
@@ -73,6 +73,15 @@ async fn a_hold_refuses_with_its_ground_until_it_is_lifted_or_over(setup: Setup)
     {
         assert_eq!((kind.as_str(), on.as_str()), ("HOLD", stream.as_str()));
         assert!(words.contains("a legal claim") && words.contains("zaak 2026-17"), "{words}");
+    }
+    // Who only asks whether it would be done is told the same.
+    let whether = || ForgetPersonRequest { validate_only: true, ..me.clone() };
+    let whether_all = || RedactTextRequest { validate_only: true, ..all() };
+    for (kind, on, _) in [
+        ground(mine.forget_person(whether()).await),
+        ground(officer.redact_text(whether_all()).await),
+    ] {
+        assert_eq!((kind.as_str(), on.as_str()), ("HOLD", stream.as_str()));
     }
     // Nothing of theirs went.
     assert_eq!(reveal(&mut handler, &ids[0]).await, is("Een", "Zoe"));
@@ -103,6 +112,14 @@ async fn a_hold_refuses_with_its_ground_until_it_is_lifted_or_over(setup: Setup)
         holds.is_empty().then_some(())
     })
     .await;
+    // It would be done, and that is all.
+    let answer = mine.forget_person(whether()).await.expect("it may be").into_inner();
+    assert_eq!(answer, ForgetPersonResponse::default());
+    let answer = officer.redact_text(whether_all()).await.expect("it may be").into_inner();
+    assert_eq!(answer, RedactTextResponse::default());
+    for (id, text) in ids.iter().zip(["Een", "Twee"]) {
+        assert_eq!(reveal(&mut handler, id).await, is(text, "Zoe"));
+    }
     // The same command that was refused is done now: nothing was written.
     mine.forget_person(me.clone()).await.expect("forgotten");
     for id in &ids {
@@ -197,6 +214,7 @@ async fn a_hold_that_comes_at_the_same_moment_is_never_missed(setup: Setup) {
             request_id: new_id(),
             stream: stream.clone(),
             versions: Vec::new(),
+            ..Default::default()
         };
         let place = PlaceHoldRequest { stream, ..hold(HoldGround::LegalClaim, "bezwaar") };
         let (mut one, mut other) = (officer.clone(), officer.clone());
@@ -246,7 +264,7 @@ async fn what_must_be_kept_is_not_erased_before_its_term(setup: Setup) {
     let mut officer = deployment.requests_privacy("officer", OFFICER).await;
     let filed = zoe.file_request(report_by("Zoe", "Een")).await.expect("filed").into_inner();
     let stream = format!("request/{}", filed.id);
-    let redact = RedactTextRequest { request_id: new_id(), stream, versions: Vec::new() };
+    let redact = RedactTextRequest { request_id: new_id(), stream, ..Default::default() };
     let me = forget(&deployment, "zoe");
     for (kind, on, words) in [
         ground(officer.forget_person(me.clone()).await),

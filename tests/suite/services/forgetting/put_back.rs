@@ -48,7 +48,7 @@ impl Filed {
         let mut officer = self.deployment.requests_privacy("officer", OFFICER).await;
         officer.forget_person(forget(&self.deployment, "zoe")).await.expect("forgotten");
         let stream = format!("request/{}", self.redacted);
-        let redact = RedactTextRequest { request_id: new_id(), stream, versions: Vec::new() };
+        let redact = RedactTextRequest { request_id: new_id(), stream, ..Default::default() };
         officer.redact_text(redact).await.expect("redacted");
     }
 
@@ -235,7 +235,7 @@ async fn a_replica_that_has_read_it_cannot_read_it_again() {
         reveal(&mut here, id).await;
         reveal(&mut there, id).await;
     }
-    let forget = ForgetPersonRequest { request_id: new_id(), person: None };
+    let forget = ForgetPersonRequest { request_id: new_id(), ..Default::default() };
     mine.forget_person(forget).await.expect("forgotten");
     // At once, without anything to wait for.
     for id in [&filed.id, &also.get_ref().id] {

@@ -145,9 +145,9 @@ async fn killed_at_any_moment_it_is_done_once_by_those_that_come_after(setup: Se
         let phoned = handler.file_request(phoned("Beller", "Gebeld")).await.expect("filed");
         let phoned = phoned.into_inner().id;
 
-        let forget = ForgetPersonRequest { request_id: new_id(), person: None };
+        let forget = ForgetPersonRequest { request_id: new_id(), ..Default::default() };
         let stream = format!("request/{phoned}");
-        let redact = RedactTextRequest { request_id: new_id(), stream, versions: Vec::new() };
+        let redact = RedactTextRequest { request_id: new_id(), stream, ..Default::default() };
         let mut mine = deployment.requests_privacy(&name, &["resident"]).await;
         let mut officer = deployment.requests_privacy("officer", OFFICER).await;
         let asking = tokio::spawn({
