@@ -4,11 +4,16 @@
 //! - [`kill`]: processes and servers that are killed;
 //! - [`wire`]: the way to the database;
 //! - [`disk`]: no space;
-//! - [`overload`]: more than it can take, and fewer connections than callers.
+//! - [`overload`]: more than it can take, and fewer connections than callers;
+//! - [`projector`]: projections that are killed in the middle of a batch, with
+//!   [`history`] to project and a [`dump`] of what came of it.
 
 mod disk;
+mod dump;
+mod history;
 mod kill;
 mod overload;
+mod projector;
 mod wire;
 
 use std::collections::HashMap;
