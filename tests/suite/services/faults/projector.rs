@@ -36,26 +36,26 @@ const RECORDS: usize = KILLS * 5 * PIECE + 1;
 async fn requests_that_are_projected_by_one_that_is_killed_50_times(place: Place) {
     let mut chance = seeded("requests, one projector");
     write(&place, LOG, &mut chance).await;
-    let unfinished = kill(&place, LOG, 1, &mut chance).await.unfinished;
-    assert!(unfinished >= KILLS / 3, "of {KILLS} batches {unfinished} were not committed");
+    let Killed { unfinished, .. } = kill(&place, LOG, 1, &mut chance).await;
     compare(&place, LOG, || RequestProjection).await;
+    assert!(unfinished >= KILLS / 3, "of {KILLS} batches {unfinished} were not committed");
 }
 
 async fn participation_that_is_projected_by_one_that_is_killed_50_times(place: Place) {
     let mut chance = seeded("participation, one projector");
     write(&place, PARTICIPATION, &mut chance).await;
-    let unfinished = kill(&place, PARTICIPATION, 1, &mut chance).await.unfinished;
-    assert!(unfinished >= KILLS / 3, "of {KILLS} batches {unfinished} were not committed");
+    let Killed { unfinished, .. } = kill(&place, PARTICIPATION, 1, &mut chance).await;
     compare(&place, PARTICIPATION, || ParticipationProjection).await;
+    assert!(unfinished >= KILLS / 3, "of {KILLS} batches {unfinished} were not committed");
 }
 
 /// Each believes that it holds the lease.
 async fn requests_that_are_projected_by_two_at_once_that_are_killed(place: Place) {
     let mut chance = seeded("requests, two projectors");
     write(&place, LOG, &mut chance).await;
-    let fenced = kill(&place, LOG, 2, &mut chance).await.fenced;
-    assert!(fenced > 0, "they were never in each other's way");
+    let Killed { fenced, .. } = kill(&place, LOG, 2, &mut chance).await;
     compare(&place, LOG, || RequestProjection).await;
+    assert!(fenced > 0, "they were never in each other's way");
 }
 
 async fn write(place: &Place, log: &str, chance: &mut StdRng) {
