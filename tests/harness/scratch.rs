@@ -79,14 +79,22 @@ fn own() -> &'static Path {
     let (path, _) = OWN.get_or_init(|| {
         let base = base();
         sweep(&base);
+        // Locked before it is in its place: another run that sweeps would take
+        // the folder for one that nobody uses.
+        let (lock, begun) = tempfile::Builder::new()
+            .prefix("begun-")
+            .tempfile_in(&base)
+            .expect("a lock for this run")
+            .keep()
+            .expect("it stays");
+        lock.lock().expect("nobody else has the lock of a new file");
         let path = tempfile::Builder::new()
             .prefix("run-")
             .tempdir_in(&base)
             .expect("a folder for this run")
             .keep();
         open_to_others(&path);
-        let lock = File::create(path.join(LOCK)).expect("a lock for this run");
-        lock.lock().expect("nobody else has the lock of a new folder");
+        fs::rename(begun, path.join(LOCK)).expect("room for the lock");
         (path, lock)
     });
     path
