@@ -476,19 +476,32 @@ fn postgres_pool() -> PgPoolOptions {
                 Ok(true)
             })
         })
-        // Whoever had it may have given up waiting for an answer that never
-        // comes. The pool asks too, without an end.
-        .after_release(|connection, _| {
-            Box::pin(async move {
-                ping(connection).await?;
-                Ok(true)
-            })
-        })
+        .after_release(|connection, _| Box::pin(is_free(connection)))
 }
 
 async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {
+    in_time(connection.ping()).await
+}
+
+/// Whether a connection that was given back is in no transaction, and lives:
+/// whoever had it may have given up waiting for an answer that never comes. The
+/// pool asks the latter too, without an end.
+///
+/// The driver knows of a transaction only from the answer to its BEGIN. One
+/// that nobody waited for would stay open, and take in all that is written over
+/// the connection from then on. It does look at what the server says of the
+/// connection after a BEGIN, so an empty one tells.
+async fn is_free(connection: &mut PgConnection) -> sqlx::Result<bool> {
+    match in_time(connection.begin_with("")).await {
+        Err(sqlx::Error::BeginFailed) => Ok(true),
+        Ok(_) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
     let silent = || sqlx::Error::Protocol("the database fell silent".to_owned());
-    tokio::time::timeout(PING_TIMEOUT, connection.ping()).await.map_err(|_| silent())?
+    tokio::time::timeout(PING_TIMEOUT, answer).await.map_err(|_| silent())?
 }
 
 fn sqlite_pool() -> SqlitePoolOptions {

@@ -1,13 +1,14 @@
 //! A pool that is too small for everybody who wants it: all wait, nobody for
 //! ever, whoever gives up in the middle.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
+use futures::{FutureExt, poll};
 use rand::RngExt;
-use samen_log::db::Tx;
+use samen_log::db::{Durability, Tx};
 use samen_log::store::ApplyError;
 use samen_log::{
     Db, Expected, Follow, Leases, Location, Log, Projection, Record, Schema, Store, Tasks, on_db,
@@ -18,7 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::shared::{LOG, SOON, command, commands, verify, write};
 
-on_both_databases!(two_connections_are_enough_for_everybody);
+on_both_databases!(
+    two_connections_are_enough_for_everybody,
+    what_is_written_after_a_begin_that_nobody_waited_for_is_committed,
+);
 
 /// Counts records.
 pub(super) struct Count;
@@ -125,4 +129,40 @@ async fn two_connections_are_enough_for_everybody(place: Place) {
     assert_eq!(count(&store).await as u64, last);
     assert_eq!(verify(&log).await, last);
     assert_eq!(commands(&log).await.len() as u64, last, "each that is there is there once");
+}
+
+async fn what_is_written_after_a_begin_that_nobody_waited_for_is_committed(place: Place) {
+    // The connection that is given back is the one that is had next.
+    let location = match &place {
+        Place::Postgres { url } => Location::postgres(url, "test", 1).await.expect("the database"),
+        Place::Sqlite { .. } => place.location().await,
+    };
+    let other = place.location().await;
+    for durability in [Durability::Full, Durability::Rebuilt] {
+        let name = format!("{durability:?}").to_lowercase();
+        let tables = "CREATE TABLE {s}.written (number bigint NOT NULL);";
+        let schema = location.open(&name, tables, durability).await.expect("a store");
+        let read = other.find(&name).await.expect("the same");
+        for number in 1..=40 {
+            {
+                let mut begin = pin!(schema.begin());
+                // Given up at once, or later.
+                for _ in 0..1 + number % 4 {
+                    if poll!(&mut begin).is_ready() {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }
+            let insert = schema.sql("INSERT INTO {s}.written (number) VALUES ($1)");
+            on_db!(&schema.db, pool => {
+                sqlx::query(insert).bind(number).execute(pool).await.expect("it is written");
+            });
+            let count = read.sql("SELECT count(*) FROM {s}.written");
+            let seen: i64 = on_db!(&read.db, pool => {
+                sqlx::query_scalar(count).fetch_one(pool).await.expect("the table")
+            });
+            assert_eq!(seen, number, "{name}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use samen_log::db::Tx;
@@ -21,7 +21,7 @@ use sqlx::Row;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::shared::{LOG, SOON, fill, read_all};
+use super::shared::{LOG, SOON, command, fill, read_all, until_accepted, write};
 
 on_both_databases!(
     a_query_waits_until_the_store_is_there,
@@ -136,9 +136,19 @@ async fn a_query_waits_until_the_store_is_there(place: Place) {
 
 async fn a_projector_that_is_killed_counts_each_record_once(place: Place) {
     let log = place.log(LOG).await;
+    // Goes on until it is done, however slow the machine: nothing would come.
     let appending = tokio::spawn({
         let log = log.clone();
-        async move { fill(&log, 3_000).await }
+        async move {
+            for some in 0..15 {
+                let appends = (0..200).map(|number| {
+                    let mut append = write(&format!("request/{}", number % 7), number);
+                    append.command = command(&format!("{some}-{number}"));
+                    until_accepted(&log, append)
+                });
+                join_all(appends).await;
+            }
+        }
     });
     let mut killed_at = 0;
     for _ in 0..8 {

@@ -5,12 +5,17 @@
 //! - [`wire`]: the way to the database;
 //! - [`disk`]: no space;
 //! - [`exchange`]: NATS, and who follows through it;
-//! - [`overload`]: more than it can take, and fewer connections than callers.
+//! - [`overload`]: more than it can take, and fewer connections than callers;
+//! - [`projector`]: projections that are killed in the middle of a batch, with
+//!   [`history`] to project and a [`dump`] of what came of it.
 
 mod disk;
+mod dump;
 mod exchange;
+mod history;
 mod kill;
 mod overload;
+mod projector;
 mod wire;
 
 use std::collections::HashMap;
