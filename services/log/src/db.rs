@@ -175,7 +175,6 @@ impl Location {
                         Durability::Full => SqliteSynchronous::Full,
                         Durability::Rebuilt => SqliteSynchronous::Normal,
                     })
-                    // What is overwritten is gone from the file.
                     .pragma(
                         "secure_delete",
                         // What is overwritten is gone from the file.
@@ -479,8 +478,17 @@ fn postgres_pool() -> PgPoolOptions {
 }
 
 async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {
+    within(PING_TIMEOUT, connection.ping()).await
+}
+
+/// Waits for a database for so long and no longer: one that is gone without a
+/// word would be waited for as long as TCP tries.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    asking: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
     let silent = || sqlx::Error::Protocol("the database fell silent".to_owned());
-    tokio::time::timeout(PING_TIMEOUT, connection.ping()).await.map_err(|_| silent())?
+    tokio::time::timeout(limit, asking).await.map_err(|_| silent())?
 }
 
 fn sqlite_pool() -> SqlitePoolOptions {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{Db, Durability, Location, Schema};
+use crate::db::{Db, Durability, Location, Schema, within};
 use crate::tasks::Task;
 
 /// How long a lease holds unless it is renewed: what a process that was killed
@@ -23,6 +23,8 @@ const TERM: Duration = Duration::from_secs(4);
 const RENEW: Duration = Duration::from_secs(1);
 /// How often one that another process holds is asked for.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long the database may take to say who has one.
+const ANSWER: Duration = Duration::from_secs(2);
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS {s}.lease (
@@ -133,7 +135,8 @@ impl Leases {
         let Some(schema) = &self.schema else { return };
         let Db::Postgres(pool) = &schema.db else { return };
         let delete = schema.sql("DELETE FROM {s}.lease WHERE holder = $1");
-        if let Err(error) = sqlx::query(delete).bind(&*self.holder).execute(pool).await {
+        let delete = sqlx::query(delete).bind(&*self.holder).execute(pool);
+        if let Err(error) = within(ANSWER, delete).await {
             tracing::warn!(%error, "leases end by themselves");
         }
     }
@@ -187,7 +190,7 @@ impl Leases {
         );
         let term = TERM.as_micros() as i64;
         let taken = sqlx::query_scalar(schema.sql(&sql)).bind(name).bind(&*self.holder).bind(term);
-        taken.fetch_one(pool).await
+        within(ANSWER, taken.fetch_one(pool)).await
     }
 }
 

@@ -230,7 +230,11 @@ impl Log {
     }
 
     /// Reads for a follower, who has no deadline of its own.
-    async fn page(&self, after: u64, limit: usize) -> Result<Vec<Arc<Record>>, FollowError> {
+    pub(crate) async fn page(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Arc<Record>>, FollowError> {
         let read = timeout(READ_TIMEOUT, self.read(after, limit)).await;
         read.unwrap_or_else(|_| Err(silent())).map_err(|error| self.unavailable(error))
     }

@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::generation::{self, Generation, GenerationRows, KIND};
 use super::{Inner, Projection};
-use crate::db::Location;
+use crate::db::{Location, within};
 use crate::follow::{Cursor, Follow, FollowError};
 use crate::lease::Leases;
 use crate::projector::Lane;
@@ -25,12 +25,17 @@ use crate::tasks::Task;
 
 /// How often the stores are looked at although nobody asked.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a look may take, and whatever else is asked of the stores' own
+/// tables: it is done again.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long queries that began before a switch may go on reading the store
 /// that served until then: longer than any call may take.
 const GRACE: Duration = Duration::from_secs(35);
 /// How often a process that does not project looks how far the one that does
 /// has come: while somebody waits for it, and otherwise.
 const MIRROR: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
+/// How long that may take.
+const MIRROR_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A store, as operators see it.
 #[derive(Clone, Debug)]
@@ -89,7 +94,8 @@ pub(super) async fn run(
     let mut running = BTreeMap::new();
     let mut leaving: Vec<(Instant, Running)> = Vec::new();
     loop {
-        if let Err(error) = look(&inner, &logs, &mut running, &mut leaving).await {
+        let look = look(&inner, &logs, &mut running, &mut leaving);
+        if let Err(error) = within(LOOK_TIMEOUT, look).await {
             tracing::warn!(%error, "the projection stores cannot be looked at");
         }
         tokio::select! {
@@ -198,7 +204,7 @@ fn project_unless_running(
 async fn project(inner: Arc<Inner>, logs: Vec<Arc<dyn Follow>>, generation: Arc<Generation>) {
     let name = task_name(&generation.name);
     let task = inner.tasks.add(TaskKind::Projector, &name);
-    if let Ok(state) = generation.state().await
+    if let Ok(state) = within(LOOK_TIMEOUT, generation.state()).await
         && !state.reason.is_empty()
     {
         task.note(format!("built anew: {}", state.reason));
@@ -217,7 +223,7 @@ async fn project(inner: Arc<Inner>, logs: Vec<Arc<dyn Follow>>, generation: Arc<
         let why = lost.borrow().as_ref().map(ToString::to_string).unwrap_or_default();
         tracing::warn!(store = generation.name, why, "the store is built anew");
         task.failed(&why);
-        while let Err(error) = lose(&inner, &generation, &why).await {
+        while let Err(error) = within(LOOK_TIMEOUT, lose(&inner, &generation, &why)).await {
             tracing::error!(%error, "another store cannot be begun");
             tokio::time::sleep(LOOK).await;
         }
@@ -260,7 +266,7 @@ async fn lanes(
     let ready = async {
         let mut behind = behind.subscribe();
         let _ = behind.wait_for(HashSet::is_empty).await;
-        while let Err(error) = generation.set_ready().await {
+        while let Err(error) = within(LOOK_TIMEOUT, generation.set_ready()).await {
             tracing::warn!(%error, "a store that has caught up cannot say so yet");
             tokio::time::sleep(LOOK).await;
         }
@@ -284,7 +290,8 @@ async fn mirror(
     let [soon, later] = MIRROR;
     loop {
         if !here.load(Ordering::Relaxed)
-            && let Ok(found) = generation::checkpoints(&generation.schema).await
+            && let Ok(found) =
+                within(MIRROR_TIMEOUT, generation::checkpoints(&generation.schema)).await
         {
             let mut changed = false;
             for (log, cursor) in &found {
