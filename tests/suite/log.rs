@@ -8,6 +8,7 @@ mod cut;
 mod destroyed;
 mod exchange;
 mod follow;
+mod keeper;
 mod lock;
 mod overload;
 mod pool;

@@ -36,6 +36,9 @@ const GRACE: Duration = Duration::from_secs(35);
 const MIRROR: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
 /// How long that may take.
 const MIRROR_TIMEOUT: Duration = Duration::from_secs(2);
+/// Why a store is built anew.
+const DROPPED: &str = "the one before was dropped while it served";
+const REPLACED: &str = "a log that it follows was restored or replaced";
 
 /// A store, as operators see it.
 #[derive(Clone, Debug)]
@@ -122,11 +125,11 @@ async fn look(
     let stores = inner.location.stores(KIND).await?;
     let own = stores.iter().filter_map(|name| generation::number(name, &inner.fingerprint));
     let newer: Vec<u64> = own.filter(|number| *number > serving.number).collect();
-    for number in &newer {
-        if !running.contains_key(number) {
-            let generation = open(inner, *number, "").await?;
-            project_unless_running(inner, logs, running, Arc::new(generation));
-        }
+    // What they began before the newest is of no use any more.
+    let newest = newer.iter().copied().max();
+    if let Some(number) = newest.filter(|number| !running.contains_key(number)) {
+        let generation = open(inner, number, "").await?;
+        project_unless_running(inner, logs, running, Arc::new(generation));
     }
     let mut ready = None;
     for number in &newer {
@@ -136,7 +139,9 @@ async fn look(
             ready = ready.max(Some(*number));
         }
     }
-    let lost = serving.state().await?.lost;
+    // Others drop what they believe that nobody uses.
+    let dropped = !stores.contains(&serving.name);
+    let lost = dropped || serving.state().await?.lost;
     if let Some(Running { generation, .. }) = ready.and_then(|number| running.get(&number))
         && (lost || reaches(generation, &serving))
     {
@@ -144,14 +149,14 @@ async fn look(
         inner.switch(generation);
     }
     if lost && newer.is_empty() {
-        begin_another(inner, "a log that it follows was restored or replaced").await?;
+        let reason = if dropped { DROPPED } else { REPLACED };
+        begin_another(inner, reason).await?;
         inner.look.notify_one();
     }
 
     // The one that serves, and what is being built after it; the rest leaves.
     let serving = inner.serving();
-    let newest = newer.iter().copied().max();
-    let wanted = |number: u64| number == serving.number || Some(number) == newest;
+    let wanted = |number: u64| number == serving.number || [newest, ready].contains(&Some(number));
     let unwanted: Vec<u64> = running.keys().copied().filter(|number| !wanted(*number)).collect();
     for number in unwanted {
         leaving.extend(running.remove(&number).map(|leaves| (Instant::now() + GRACE, leaves)));
