@@ -12,6 +12,7 @@ mod keeper;
 mod lock;
 mod overload;
 mod pool;
+mod projector;
 mod relay;
 mod replicas;
 mod seal;

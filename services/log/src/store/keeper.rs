@@ -60,7 +60,7 @@ pub enum ShownState {
 
 struct Running {
     generation: Arc<Generation>,
-    _projecting: AbortOnDropHandle<()>,
+    projecting: AbortOnDropHandle<()>,
 }
 
 /// The generation that answers first: the newest that is ready, or else the
@@ -88,7 +88,8 @@ pub(super) async fn first(
     }
 }
 
-/// Keeps the stores until `shutdown`.
+/// Keeps the stores until `shutdown`, or until one is projected no more: that
+/// never ends but by a panic, and whoever supervises this sees it.
 pub(super) async fn run(
     inner: Arc<Inner>,
     logs: Vec<Arc<dyn Follow>>,
@@ -100,6 +101,9 @@ pub(super) async fn run(
         let look = look(&inner, &logs, &mut running, &mut leaving);
         if let Err(error) = within(LOOK_TIMEOUT, look).await {
             tracing::warn!(%error, "the projection stores cannot be looked at");
+        }
+        if running.values().any(|running| running.projecting.is_finished()) {
+            return;
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -201,7 +205,7 @@ fn project_unless_running(
 ) {
     running.entry(generation.number).or_insert_with(|| {
         let projecting = project(inner.clone(), logs.to_vec(), generation.clone());
-        Running { generation, _projecting: AbortOnDropHandle::new(tokio::spawn(projecting)) }
+        Running { generation, projecting: AbortOnDropHandle::new(tokio::spawn(projecting)) }
     });
 }
 
