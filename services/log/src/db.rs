@@ -126,8 +126,8 @@ pub enum Location {
 pub enum Durability {
     /// A power failure: somebody was told.
     Full,
-    /// A crash of this process. After a power failure the last commits may be
-    /// gone, all of each, and are made again from the log.
+    /// A crash of this process. In a file, after a power failure, the last
+    /// commits may be gone, all of each, and are made again from the log.
     Rebuilt,
 }
 
@@ -136,7 +136,6 @@ pub enum Durability {
 pub struct Schema {
     pub db: Db,
     name: Arc<str>,
-    durability: Durability,
 }
 
 // === impl Location ===
@@ -164,7 +163,7 @@ impl Location {
         let schema = match self {
             Location::Postgres { pool, prefix } => {
                 let name = format!("{prefix}_{store}").into();
-                Schema { db: Db::Postgres(pool.clone()), name, durability }
+                Schema { db: Db::Postgres(pool.clone()), name }
             }
             Location::Folder(folder) => {
                 let options = SqliteConnectOptions::new()
@@ -183,7 +182,7 @@ impl Location {
                     .busy_timeout(BUSY_TIMEOUT);
                 let pool =
                     sqlite_pool().max_connections(SQLITE_CONNECTIONS).connect_with(options).await?;
-                Schema { db: Db::Sqlite(pool), name: "main".into(), durability }
+                Schema { db: Db::Sqlite(pool), name: "main".into() }
             }
         };
         schema.create(tables).await?;
@@ -223,7 +222,7 @@ impl Location {
                 (Db::Sqlite(pool), "main".to_owned())
             }
         };
-        Ok(Some(Schema { db, name: name.into(), durability: Durability::Full }))
+        Ok(Some(Schema { db, name: name.into() }))
     }
 
     /// A store that exists. Makes nothing.
@@ -231,19 +230,14 @@ impl Location {
         Ok(match self {
             Location::Postgres { pool, prefix } => {
                 let name = format!("{prefix}_{store}").into();
-                let durability = Durability::Rebuilt;
-                Schema { db: Db::Postgres(pool.clone()), name, durability }
+                Schema { db: Db::Postgres(pool.clone()), name }
             }
             Location::Folder(folder) => {
                 let options = SqliteConnectOptions::new()
                     .filename(folder.join(format!("{store}.db")))
                     .busy_timeout(BUSY_TIMEOUT);
                 let pool = sqlite_pool().max_connections(1).connect_with(options).await?;
-                Schema {
-                    db: Db::Sqlite(pool),
-                    name: "main".into(),
-                    durability: Durability::Rebuilt,
-                }
+                Schema { db: Db::Sqlite(pool), name: "main".into() }
             }
         })
     }
@@ -308,11 +302,9 @@ impl Schema {
     pub async fn begin(&self) -> sqlx::Result<Tx> {
         Ok(match &self.db {
             Db::Postgres(pool) => {
-                let begin = match self.durability {
-                    Durability::Full => "BEGIN",
-                    Durability::Rebuilt => "BEGIN; SET LOCAL synchronous_commit = off",
-                };
-                Tx::Postgres(pool.begin_with(begin).await?)
+                // Also what can be built again: a server that crashes must not
+                // take back what this process goes on saying is there.
+                Tx::Postgres(pool.begin().await?)
             }
             // Taken at once: a lock that is upgraded later can fail in the middle.
             Db::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
