@@ -104,13 +104,13 @@ impl Log {
                 room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             }),
         };
-        // The appender ends when the last handle is dropped, not before: that
-        // is no failure.
+        // That the last handle was dropped is no failure.
         let appending = appender::run(id.to_owned(), epoch, schema.clone(), tail.clone(), jobs);
         let until = shutdown.clone();
         supervise("appender", shutdown.clone(), async move {
-            appending.await;
-            until.cancelled().await;
+            if appending.await == appender::End::Dropped {
+                until.cancelled().await;
+            }
         });
         tokio::spawn(watch_head(schema, tail, shutdown));
         Ok(log)
@@ -269,6 +269,11 @@ impl Follow for Log {
                     let mut page = tail.after(seen.position, PAGE);
                     if page.is_empty() {
                         page = log.page(seen.position, PAGE).await?;
+                    }
+                    // Somebody took records away: a backup is being restored.
+                    if page.is_empty() {
+                        let reason = format!("it ends at {}, before {known}", seen.position);
+                        Err(FollowError::Unavailable { log: log.id().to_owned(), reason })?;
                     }
                     for record in page {
                         seen.step(log.id(), &record)?;
