@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use sqlx::Row;
 use sqlx::postgres::PgListener;
@@ -251,6 +252,10 @@ impl Follow for Log {
 
     fn newest(&self) -> Option<u64> {
         Some(self.head())
+    }
+
+    fn knows<'a>(&'a self, cursor: &'a Cursor) -> BoxFuture<'a, Result<bool, FollowError>> {
+        Box::pin(Log::knows(self, cursor))
     }
 
     fn follow(&self, after: Cursor) -> BoxStream<'static, Result<Item, FollowError>> {

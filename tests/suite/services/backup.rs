@@ -189,6 +189,9 @@ impl Lived {
             let again = resident.file_request(command.clone()).await.expect("the same");
             assert_eq!(again.into_inner(), *first);
         }
+        let (_, first) = &self.filed[0];
+        let again = GetRequestRequest { id: first.id.clone(), at_least: first.position.clone() };
+        handler.get_request(again).await.expect("what was restored is in the history");
         let again = citizen.submit_contribution(self.contribution.clone()).await;
         assert_eq!(again.expect("the same").into_inner(), self.contributed);
         let next = resident.file_request(report("Daarna")).await.expect("filed").into_inner();
