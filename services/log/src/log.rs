@@ -117,6 +117,18 @@ impl Log {
         Ok(log)
     }
 
+    /// Refuses a log that was not restored to its end, as [`open`](Self::open)
+    /// does, and makes none.
+    pub async fn check(location: &Location) -> Result<(), BackupError> {
+        let schema = Self::tables(location).await?;
+        let select = "SELECT log FROM {s}.head WHERE epoch = $1";
+        let half: Option<String> = on_db!(&schema.db, pool => {
+            sqlx::query_scalar(schema.sql(select)).bind(RESTORING).fetch_optional(pool).await?
+        });
+        schema.close_own().await;
+        half.map_or(Ok(()), |log| Err(BackupError::HalfRestored(log)))
+    }
+
     /// A log's tables, made where they are new: no log as yet.
     pub async fn tables(location: &Location) -> sqlx::Result<Schema> {
         location.open("log", include_str!("schema.sql"), Durability::Full).await
