@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 use rand::RngExt;
+use samen_log::jetstream::JetStreamLog;
 use samen_log::record::Position;
 use samen_log::store::ShownState;
 use samen_log::{
@@ -17,7 +18,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::pool::{Count, count};
 use super::relay::{Relay, context, published};
-use super::shared::{LOG, SOON, command, commands, fill, read_all, until_accepted, verify, write};
+use super::shared::{
+    LOG, SOON, command, commands, fill, follow_to, read_all, until_accepted, verify, write,
+};
 
 /// A log over a wire that breaks, and the same log over one that does not.
 async fn over_a_wire() -> (Proxy, Log, Log) {
@@ -289,4 +292,36 @@ async fn a_relay_whose_database_fell_silent_goes_on() {
     let _relay = Relay::start(&log, &nats, Duration::from_secs(3_600)).await;
     eventually(SOON, "it fell silent", async || (proxy.cuts() > before).then_some(())).await;
     published(&context, 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_that_falls_silent_holds_up_nobody_who_reads_from_the_owner() {
+    let place = Place::sqlite().await;
+    let log = place.log(LOG).await;
+    let nats = Nats::start().await;
+    let proxy = Proxy::before(&nats.url()).await;
+    let client = async_nats::connect(proxy.url()).await.expect("NATS");
+    let owner: Arc<dyn Follow> = Arc::new(log.clone());
+    let source = JetStreamLog::new(client, LOG, Some(owner));
+    // There is no stream.
+    let mut items = source.follow(Cursor::START);
+    let slowly = async {
+        for position in 1..=12 {
+            log.append(write("request/1", position)).await.expect("accepted");
+            loop {
+                match items.next().await.expect("it does not end").expect("it is readable") {
+                    Item::Record(record) if record.position == position => break,
+                    _ => {}
+                }
+            }
+            proxy.freeze();
+            // The next comes after the exchange was asked again.
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+    };
+    tokio::time::timeout(SOON, slowly).await.expect("each comes by itself");
+
+    // Nor those who begin meanwhile.
+    let first = async { follow_to(&source, Cursor::START, 12).await };
+    assert_eq!(first.await, read_all(&log).await);
 }
