@@ -194,11 +194,13 @@ impl<A: Aggregate> Aggregates<A> {
                     }
                     undecided.map_err(CommandError::Rejected)?;
                     let id = stream.split_once('/').map_or("", |(_, id)| id).to_owned();
-                    let head = self.log.head();
+                    // As the record there has it: in this process's epoch there
+                    // may be none yet.
+                    let newest = self.log.newest().await?.unwrap_or_default();
                     return Ok(Outcome {
                         id,
-                        first: head,
-                        position: self.now_at(head),
+                        first: newest.position,
+                        position: newest.to_position(self.log.id()),
                         version: loaded.version,
                     });
                 }

@@ -126,8 +126,8 @@ pub enum Location {
 pub enum Durability {
     /// A power failure: somebody was told.
     Full,
-    /// A crash of this process. After a power failure the last commits may be
-    /// gone, all of each, and are made again from the log.
+    /// A crash of this process. In a file, after a power failure, the last
+    /// commits may be gone, all of each, and are made again from the log.
     Rebuilt,
 }
 
@@ -136,7 +136,6 @@ pub enum Durability {
 pub struct Schema {
     pub db: Db,
     name: Arc<str>,
-    durability: Durability,
 }
 
 // === impl Location ===
@@ -164,7 +163,7 @@ impl Location {
         let schema = match self {
             Location::Postgres { pool, prefix } => {
                 let name = format!("{prefix}_{store}").into();
-                Schema { db: Db::Postgres(pool.clone()), name, durability }
+                Schema { db: Db::Postgres(pool.clone()), name }
             }
             Location::Folder(folder) => {
                 let options = SqliteConnectOptions::new()
@@ -183,7 +182,7 @@ impl Location {
                     .busy_timeout(BUSY_TIMEOUT);
                 let pool =
                     sqlite_pool().max_connections(SQLITE_CONNECTIONS).connect_with(options).await?;
-                Schema { db: Db::Sqlite(pool), name: "main".into(), durability }
+                Schema { db: Db::Sqlite(pool), name: "main".into() }
             }
         };
         schema.create(tables).await?;
@@ -223,7 +222,7 @@ impl Location {
                 (Db::Sqlite(pool), "main".to_owned())
             }
         };
-        Ok(Some(Schema { db, name: name.into(), durability: Durability::Full }))
+        Ok(Some(Schema { db, name: name.into() }))
     }
 
     /// A store that exists. Makes nothing.
@@ -231,19 +230,14 @@ impl Location {
         Ok(match self {
             Location::Postgres { pool, prefix } => {
                 let name = format!("{prefix}_{store}").into();
-                let durability = Durability::Rebuilt;
-                Schema { db: Db::Postgres(pool.clone()), name, durability }
+                Schema { db: Db::Postgres(pool.clone()), name }
             }
             Location::Folder(folder) => {
                 let options = SqliteConnectOptions::new()
                     .filename(folder.join(format!("{store}.db")))
                     .busy_timeout(BUSY_TIMEOUT);
                 let pool = sqlite_pool().max_connections(1).connect_with(options).await?;
-                Schema {
-                    db: Db::Sqlite(pool),
-                    name: "main".into(),
-                    durability: Durability::Rebuilt,
-                }
+                Schema { db: Db::Sqlite(pool), name: "main".into() }
             }
         })
     }
@@ -308,11 +302,9 @@ impl Schema {
     pub async fn begin(&self) -> sqlx::Result<Tx> {
         Ok(match &self.db {
             Db::Postgres(pool) => {
-                let begin = match self.durability {
-                    Durability::Full => "BEGIN",
-                    Durability::Rebuilt => "BEGIN; SET LOCAL synchronous_commit = off",
-                };
-                Tx::Postgres(pool.begin_with(begin).await?)
+                // Also what can be built again: a server that crashes must not
+                // take back what this process goes on saying is there.
+                Tx::Postgres(pool.begin().await?)
             }
             // Taken at once: a lock that is upgraded later can fail in the middle.
             Db::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
@@ -480,7 +472,7 @@ fn postgres_pool() -> PgPoolOptions {
 }
 
 async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {
-    in_time(connection.ping()).await
+    within(PING_TIMEOUT, connection.ping()).await
 }
 
 /// Whether a connection that was given back is in no transaction, and lives:
@@ -492,16 +484,21 @@ async fn ping(connection: &mut PgConnection) -> sqlx::Result<()> {
 /// the connection from then on. It does look at what the server says of the
 /// connection after a BEGIN, so an empty one tells.
 async fn is_free(connection: &mut PgConnection) -> sqlx::Result<bool> {
-    match in_time(connection.begin_with("")).await {
+    match within(PING_TIMEOUT, connection.begin_with("")).await {
         Err(sqlx::Error::BeginFailed) => Ok(true),
         Ok(_) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+/// Waits for a database for so long and no longer: one that is gone without a
+/// word would be waited for as long as TCP tries.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    asking: impl Future<Output = sqlx::Result<T>>,
+) -> sqlx::Result<T> {
     let silent = || sqlx::Error::Protocol("the database fell silent".to_owned());
-    tokio::time::timeout(PING_TIMEOUT, answer).await.map_err(|_| silent())?
+    tokio::time::timeout(limit, asking).await.map_err(|_| silent())?
 }
 
 fn sqlite_pool() -> SqlitePoolOptions {

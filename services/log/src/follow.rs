@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 use crate::record::{Position, Record};
@@ -27,6 +28,12 @@ pub trait Follow: Send + Sync + 'static {
     /// The newest position, as far as is known here without asking anybody.
     fn newest(&self) -> Option<u64> {
         None
+    }
+
+    /// Whether the record that the cursor saw stands in this log; false also
+    /// where nobody here can tell.
+    fn knows<'a>(&'a self, _cursor: &'a Cursor) -> BoxFuture<'a, Result<bool, FollowError>> {
+        Box::pin(async { Ok(false) })
     }
 }
 

@@ -13,16 +13,22 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::db::{Db, Durability, Location, Schema};
+use crate::db::{Db, Durability, Location, Schema, within};
 use crate::tasks::Task;
 
 /// How long a lease holds unless it is renewed: what a process that was killed
 /// costs at most, with [`RETRY`].
 const TERM: Duration = Duration::from_secs(4);
+/// How long one holds that shows that its process lives. What is kept for it is
+/// not taken away while a database is started again, or moved; a process that
+/// was killed costs some room for so long.
+const LIFE: Duration = Duration::from_secs(10 * 60);
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(1);
 /// How often one that another process holds is asked for.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long the database may take to say who has one.
+const ANSWER: Duration = Duration::from_secs(2);
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS {s}.lease (
@@ -58,7 +64,9 @@ impl Leases {
         let schema = match location {
             // Whoever loses one after a power failure takes it again.
             Location::Postgres { .. } => {
-                Some(location.open("lease", TABLES, Durability::Rebuilt).await?)
+                let schema = location.open("lease", TABLES, Durability::Rebuilt).await?;
+                sweep(&schema).await?;
+                Some(schema)
             }
             Location::Folder(_) => None,
         };
@@ -100,13 +108,13 @@ impl Leases {
     /// kept: by which others see that it lives.
     pub async fn keep(&self, name: &str) -> sqlx::Result<Kept> {
         let name = format!("{name} {}", self.holder);
-        self.take(&name).await?;
+        self.take(&name, LIFE).await?;
         let renewing = self.schema.is_some().then(|| {
             let (leases, name) = (self.clone(), name.clone());
             tokio::spawn(async move {
                 loop {
                     tokio::time::sleep(RENEW).await;
-                    if let Err(error) = leases.take(&name).await {
+                    if let Err(error) = leases.take(&name, LIFE).await {
                         tracing::warn!(lease = name, %error, "a lease could not be renewed");
                     }
                 }
@@ -150,14 +158,15 @@ impl Leases {
         let Some(schema) = &self.schema else { return };
         let Db::Postgres(pool) = &schema.db else { return };
         let delete = schema.sql("DELETE FROM {s}.lease WHERE holder = $1");
-        if let Err(error) = sqlx::query(delete).bind(&*self.holder).execute(pool).await {
+        let delete = sqlx::query(delete).bind(&*self.holder).execute(pool);
+        if let Err(error) = within(ANSWER, delete).await {
             tracing::warn!(%error, "leases end by themselves");
         }
     }
 
     async fn acquire(&self, name: &str, task: &Task) -> Kept {
         loop {
-            match self.take(name).await {
+            match self.take(name, TERM).await {
                 Ok(holder) if *holder == *self.holder => {
                     return Kept { leases: self.clone(), name: name.to_owned(), renewing: None };
                 }
@@ -179,7 +188,7 @@ impl Leases {
         while renewed.elapsed() < TERM - RENEW {
             tokio::time::sleep(RENEW).await;
             let asked = Instant::now();
-            match tokio::time::timeout(RENEW, self.take(name)).await {
+            match tokio::time::timeout(RENEW, self.take(name, TERM)).await {
                 Ok(Ok(holder)) if *holder == *self.holder => renewed = asked,
                 Ok(Ok(_)) => return,
                 // Perhaps the next time.
@@ -189,22 +198,23 @@ impl Leases {
     }
 
     /// Takes or renews a lease, unless another process has it; says who has it.
-    async fn take(&self, name: &str) -> sqlx::Result<String> {
+    async fn take(&self, name: &str, term: Duration) -> sqlx::Result<String> {
         let Some(schema) = &self.schema else { return Ok(self.holder.to_string()) };
         let Db::Postgres(pool) = &schema.db else { return Ok(self.holder.to_string()) };
         let sql = format!(
             "WITH taken AS (
                  INSERT INTO {{s}}.lease AS l (name, holder, until) VALUES ($1, $2, {NOW} + $3)
                  ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-                 WHERE l.holder = excluded.holder OR l.until < {NOW}
+                 -- Beyond its term: the clock was ahead when it was taken.
+                 WHERE l.holder = excluded.holder OR l.until NOT BETWEEN {NOW} AND {NOW} + $3
                  RETURNING holder
              )
              SELECT coalesce((SELECT holder FROM taken),
                              (SELECT holder FROM {{s}}.lease WHERE name = $1), '')"
         );
-        let term = TERM.as_micros() as i64;
+        let term = term.as_micros() as i64;
         let taken = sqlx::query_scalar(schema.sql(&sql)).bind(name).bind(&*self.holder).bind(term);
-        taken.fetch_one(pool).await
+        within(ANSWER, taken.fetch_one(pool)).await
     }
 }
 
@@ -224,6 +234,13 @@ impl Drop for Kept {
             let _ = sqlx::query(delete).bind(name).bind(&*holder).execute(pool).await;
         });
     }
+}
+
+/// Removes what processes left that were killed.
+async fn sweep(schema: &Schema) -> sqlx::Result<()> {
+    let Db::Postgres(pool) = &schema.db else { return Ok(()) };
+    let sql = format!("DELETE FROM {{s}}.lease WHERE until < {NOW}");
+    within(ANSWER, sqlx::query(schema.sql(&sql)).execute(pool)).await.map(drop)
 }
 
 fn process() -> String {

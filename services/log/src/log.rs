@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use sqlx::Row;
 use sqlx::postgres::PgListener;
@@ -104,16 +105,28 @@ impl Log {
                 room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             }),
         };
-        // The appender ends when the last handle is dropped, not before: that
-        // is no failure.
+        // That the last handle was dropped is no failure.
         let appending = appender::run(id.to_owned(), epoch, schema.clone(), tail.clone(), jobs);
         let until = shutdown.clone();
         supervise("appender", shutdown.clone(), async move {
-            appending.await;
-            until.cancelled().await;
+            if appending.await == appender::End::Dropped {
+                until.cancelled().await;
+            }
         });
         tokio::spawn(watch_head(schema, tail, shutdown));
         Ok(log)
+    }
+
+    /// Refuses a log that was not restored to its end, as [`open`](Self::open)
+    /// does, and makes none.
+    pub async fn check(location: &Location) -> Result<(), BackupError> {
+        let schema = Self::tables(location).await?;
+        let select = "SELECT log FROM {s}.head WHERE epoch = $1";
+        let half: Option<String> = on_db!(&schema.db, pool => {
+            sqlx::query_scalar(schema.sql(select)).bind(RESTORING).fetch_optional(pool).await?
+        });
+        schema.close_own().await;
+        half.map_or(Ok(()), |log| Err(BackupError::HalfRestored(log)))
     }
 
     /// A log's tables, made where they are new: no log as yet.
@@ -230,7 +243,11 @@ impl Log {
     }
 
     /// Reads for a follower, who has no deadline of its own.
-    async fn page(&self, after: u64, limit: usize) -> Result<Vec<Arc<Record>>, FollowError> {
+    pub(crate) async fn page(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Arc<Record>>, FollowError> {
         let read = timeout(READ_TIMEOUT, self.read(after, limit)).await;
         read.unwrap_or_else(|_| Err(silent())).map_err(|error| self.unavailable(error))
     }
@@ -249,6 +266,10 @@ impl Follow for Log {
         Some(self.head())
     }
 
+    fn knows<'a>(&'a self, cursor: &'a Cursor) -> BoxFuture<'a, Result<bool, FollowError>> {
+        Box::pin(Log::knows(self, cursor))
+    }
+
     fn follow(&self, after: Cursor) -> BoxStream<'static, Result<Item, FollowError>> {
         let log = self.clone();
         Box::pin(async_stream::try_stream! {
@@ -265,6 +286,11 @@ impl Follow for Log {
                     let mut page = tail.after(seen.position, PAGE);
                     if page.is_empty() {
                         page = log.page(seen.position, PAGE).await?;
+                    }
+                    // Somebody took records away: a backup is being restored.
+                    if page.is_empty() {
+                        let reason = format!("it ends at {}, before {known}", seen.position);
+                        Err(FollowError::Unavailable { log: log.id().to_owned(), reason })?;
                     }
                     for record in page {
                         seen.step(log.id(), &record)?;

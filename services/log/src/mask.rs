@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use samen_proto::contract;
 
@@ -35,6 +36,10 @@ impl<F: Follow> Follow for Exchanged<F> {
 
     fn newest(&self) -> Option<u64> {
         self.0.newest()
+    }
+
+    fn knows<'a>(&'a self, cursor: &'a Cursor) -> BoxFuture<'a, Result<bool, FollowError>> {
+        self.0.knows(cursor)
     }
 
     fn follow(&self, after: Cursor) -> BoxStream<'static, Result<Item, FollowError>> {

@@ -7,10 +7,12 @@
 //! thought it was. A log that fails, or holds a record that cannot be handled,
 //! stops its own lane and no other.
 
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 
 use crate::backoff::Backoff;
 use crate::follow::{Cursor, Follow, FollowError, Item, PAGE};
@@ -23,6 +25,8 @@ const BACK_OFF: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs
 /// gone without a word would otherwise be waited for as long as TCP tries, by
 /// who holds the lease.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// By which part a batch grows again, after one that was in time.
+const GROWTH: usize = 8;
 
 /// Rows that follow logs, and how far they are.
 pub trait Rows: Send + Sync {
@@ -52,6 +56,11 @@ pub enum RowsError {
     /// A record that this release cannot handle.
     #[error("record {position} cannot be projected: {reason}")]
     Record { position: u64, reason: String },
+    /// A defect, at one of the records.
+    #[error("it panicked: {0}")]
+    Panicked(String),
+    #[error("the database did not answer in time")]
+    Late,
     #[error("{0}")]
     Failed(String),
 }
@@ -77,9 +86,10 @@ impl<R: Rows> Lane<'_, R> {
         let mut backoff = Backoff::new(BACK_OFF[0], BACK_OFF[1]);
         let mut failed = false;
         let mut seen = Cursor::START;
+        let mut most = PAGE;
         loop {
             let before = seen.position;
-            match self.pass(&mut seen, &mut failed).await {
+            match self.pass(&mut seen, &mut failed, &mut most).await {
                 Stop::Follow(lost @ FollowError::NotInHistory { .. }) => return lost,
                 Stop::Rows(RowsError::Fenced) => {}
                 Stop::Follow(error) => {
@@ -118,7 +128,7 @@ impl<R: Rows> Lane<'_, R> {
     }
 
     /// Follows from the checkpoint until something fails.
-    async fn pass(&self, seen: &mut Cursor, failed: &mut bool) -> Stop {
+    async fn pass(&self, seen: &mut Cursor, failed: &mut bool, most: &mut usize) -> Stop {
         let log = self.source.log();
         match in_time(self.rows.checkpoint(log)).await {
             Ok(checkpoint) => *seen = checkpoint,
@@ -137,8 +147,20 @@ impl<R: Rows> Lane<'_, R> {
                     Err(error) => broken = Some(error),
                 }
             }
-            if let Err(stop) = self.apply(seen, &records).await {
-                return stop;
+            let mut rest = records.as_slice();
+            while !rest.is_empty() {
+                let (batch, after) = rest.split_at(rest.len().min(*most));
+                match self.apply(seen, batch).await {
+                    Ok(()) => *most = (*most + *most / GROWTH + 1).min(PAGE),
+                    Err(stop) => {
+                        // One that took too long may be too much.
+                        if let Stop::Rows(RowsError::Late) = stop {
+                            *most = batch.len().div_ceil(2);
+                        }
+                        return stop;
+                    }
+                }
+                rest = after;
             }
             if std::mem::take(failed) {
                 self.task.running();
@@ -154,9 +176,26 @@ impl<R: Rows> Lane<'_, R> {
         })
     }
 
-    /// Applies a batch; up to a record that cannot be handled, where there is
+    /// Applies a batch. Where that panics, which record it is at is found one by
     /// one.
     async fn apply(&self, seen: &mut Cursor, records: &[Arc<Record>]) -> Result<(), Stop> {
+        let result = self.write(seen, records).await;
+        let Err(Stop::Rows(RowsError::Panicked(_))) = result else { return result };
+        for record in records {
+            match self.write(seen, std::slice::from_ref(record)).await {
+                Err(Stop::Rows(error @ RowsError::Panicked(_))) => {
+                    return Err(Stop::Poison(record.clone(), error.to_string()));
+                }
+                done => done?,
+            }
+            self.saw(seen, false);
+        }
+        Ok(())
+    }
+
+    /// Applies a batch; up to a record that cannot be handled, where there is
+    /// one.
+    async fn write(&self, seen: &mut Cursor, records: &[Arc<Record>]) -> Result<(), Stop> {
         let Some(last) = records.last() else { return Ok(()) };
         let log = self.source.log();
         match in_time(self.rows.apply(log, seen, records)).await {
@@ -183,7 +222,19 @@ impl<R: Rows> Lane<'_, R> {
     }
 }
 
+/// What becomes of rows within [`BATCH_TIMEOUT`]; a panic is a failure as well,
+/// so that it is seen, and is tried again.
 async fn in_time<T>(rows: impl Future<Output = Result<T, RowsError>>) -> Result<T, RowsError> {
-    let late = || RowsError::Failed("the database did not answer in time".to_owned());
-    tokio::time::timeout(BATCH_TIMEOUT, rows).await.map_err(|_| late())?
+    let rows = AssertUnwindSafe(rows).catch_unwind();
+    match tokio::time::timeout(BATCH_TIMEOUT, rows).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(panic)) => Err(RowsError::Panicked(message(panic.as_ref()).to_owned())),
+        Err(_) => Err(RowsError::Late),
+    }
+}
+
+/// What a panic says.
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word")
 }

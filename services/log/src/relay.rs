@@ -283,12 +283,7 @@ impl Source for Log {
         after: u64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Arc<Record>>, FollowError>> {
-        Box::pin(async move {
-            Log::read(self, after, limit).await.map_err(|error| FollowError::Unavailable {
-                log: self.id().to_owned(),
-                reason: error.to_string(),
-            })
-        })
+        Box::pin(self.page(after, limit))
     }
 
     /// Recorded time never runs backwards within a log, so that halving finds

@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use sha2::{Digest, Sha256};
@@ -31,6 +32,9 @@ mod keeper;
 
 use generation::Generation;
 pub use keeper::{Shown, ShownState};
+
+/// How long a log that did not answer is left alone.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// What records do to a store's tables.
 pub trait Projection: Send + Sync + 'static {
@@ -169,13 +173,15 @@ impl Store {
         if self.inner.follows.get().is_some_and(|logs| logs.iter().all(|l| l.log() != log)) {
             return Err(WaitError::UnknownLog(log.clone()));
         }
+        if *position == 0 {
+            return Ok(());
+        }
         let mut seen = self.inner.seen.subscribe();
         let _waiting = Waiting::new(&self.inner);
-        loop {
+        let now = loop {
             if let Some(now) = seen.borrow_and_update().get(log) {
                 if now.epoch > *epoch {
-                    let (log, asked, now) = (log.clone(), *epoch, now.epoch);
-                    return Err(WaitError::OtherEpoch { log, asked, now });
+                    break now.epoch;
                 }
                 if now.epoch == *epoch && now.position >= *position {
                     return Ok(());
@@ -184,7 +190,13 @@ impl Store {
             if seen.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
+        };
+        // What was restored stands before everything of a later epoch.
+        let at = Cursor { epoch: *epoch, position: *position, hash: None };
+        if self.inner.knows(log, &at).await {
+            return Ok(());
         }
+        Err(WaitError::OtherEpoch { log: log.clone(), asked: *epoch, now })
     }
 
     /// Waits until the store has seen a place that the log itself gave: it may
@@ -230,6 +242,22 @@ impl Store {
 impl Inner {
     fn serving(&self) -> Arc<Generation> {
         self.serving.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether a log that is followed holds the record that the cursor saw, as
+    /// far as it can be asked. While it does not answer, it is asked again.
+    async fn knows(&self, log: &str, cursor: &Cursor) -> bool {
+        let follows = self.follows.get().into_iter().flatten();
+        let Some(source) = follows.into_iter().find(|source| source.log() == log) else {
+            return false;
+        };
+        loop {
+            match source.knows(cursor).await {
+                Ok(known) => return known,
+                Err(error) => tracing::warn!(%error, "whether a log knows a position is not said"),
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 
     /// Tells those who wait how far a generation is, if it is the one that

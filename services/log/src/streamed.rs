@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::exchange::{Exchange, ExchangeError, Found, Published};
 use crate::follow::{Cursor, Follow, FollowError, Item};
@@ -134,36 +135,42 @@ impl<E: Exchange> Streamed<E> {
     }
 
     /// Reads from the owner, until the stream serves.
-    fn by_owner(&self, mut seen: Cursor, owner: Arc<dyn Follow>) -> Parts {
+    fn by_owner(&self, seen: Cursor, owner: Arc<dyn Follow>) -> Parts {
         let this = self.clone();
         Box::pin(async_stream::try_stream! {
             let mut items = owner.follow(seen.clone());
-            let mut poll = tokio::time::interval(POLL);
-            poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            poll.reset();
+            // Asked beside, since an exchange that is gone takes long to say so.
+            let (at, mut now) = watch::channel(seen.clone());
+            let serves = async {
+                loop {
+                    tokio::time::sleep(POLL).await;
+                    let seen = now.borrow_and_update().clone();
+                    // An exchange that cannot be asked does not serve.
+                    if let Ok(Serves::Yes(_)) = this.serves(&seen).await {
+                        return;
+                    }
+                }
+            };
+            let mut serves = std::pin::pin!(serves);
             loop {
                 let item = tokio::select! {
                     biased;
-                    _ = poll.tick() => None,
-                    item = items.next() => Some(item),
+                    () = &mut serves => return,
+                    item = items.next() => item,
                 };
                 match item {
-                    // An exchange that cannot be asked does not serve.
-                    None => if matches!(this.serves(&seen).await, Ok(Serves::Yes(_))) {
-                        return;
-                    },
-                    Some(Some(Ok(Item::Record(record)))) => {
-                        seen = Cursor::at(&record);
+                    Some(Ok(Item::Record(record))) => {
+                        at.send_replace(Cursor::at(&record));
                         yield Part::Record(record);
                     }
-                    Some(Some(Ok(Item::CaughtUp(_)))) => yield Part::CaughtUp,
-                    Some(Some(Err(FollowError::Unavailable { reason, .. }))) => {
+                    Some(Ok(Item::CaughtUp(_))) => yield Part::CaughtUp,
+                    Some(Err(FollowError::Unavailable { reason, .. })) => {
                         Err(this.unavailable(format!(
                             "what its stream does not have must come from its owner: {reason}"
                         )))?;
                     }
-                    Some(Some(Err(error))) => Err(error)?,
-                    Some(None) => Err(this.unavailable("its owner ended the stream"))?,
+                    Some(Err(error)) => Err(error)?,
+                    None => Err(this.unavailable("its owner ended the stream"))?,
                 }
             }
         })
@@ -233,7 +240,11 @@ impl<E: Exchange> Follow for Streamed<E> {
             // Why the stream is not trusted, although it seems to serve.
             let mut doubt = None;
             loop {
-                let serves = this.serves(&seen).await.map_err(|e| this.unavailable(e))?;
+                let serves = match this.serves(&seen).await {
+                    Ok(serves) => serves,
+                    Err(_) if this.owner.is_some() => Serves::Gone,
+                    Err(error) => Err(this.unavailable(error))?,
+                };
                 let mut parts = match (serves, doubt.take(), &this.owner) {
                     (Serves::Yes(found), None, _) => this.by_stream(seen.clone(), found),
                     (_, _, Some(owner)) => this.by_owner(seen.clone(), owner.clone()),

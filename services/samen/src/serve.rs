@@ -13,7 +13,7 @@ use samen_log::db::POSTGRES_CONNECTIONS;
 use samen_log::jetstream::{JetStream, JetStreamLog};
 use samen_log::relay::{self, Retention};
 use samen_log::remote::RemoteLog;
-use samen_log::{Follow, Location, MasterKey};
+use samen_log::{Follow, Location, MasterKey, supervise};
 use samen_participation::Participation;
 use samen_proto::operations::TaskKind;
 use samen_regional::Regional;
@@ -399,7 +399,7 @@ impl Stores {
             replicas: self.nats_replicas.into(),
         };
         let (core, exchange) = (core.clone(), JetStream::new(nats.clone(), core.log.id()));
-        tokio::spawn(async move {
+        supervise("relay", core.deployment.shutdown.clone(), async move {
             let task = core.tasks.add(TaskKind::Relay, "relay");
             let shutdown = &core.deployment.shutdown;
             let run = || {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use samen_dashboard::Dashboard;
-use samen_log::{Exchanged, Follow};
+use samen_log::{Exchanged, Follow, Log};
 use samen_participation::Participation;
 use samen_regional::Regional;
 use samen_requests::Requests;
@@ -138,6 +138,11 @@ impl Up {
         let (dashboard_port, dashboard_address) =
             services::bind_dashboard(self.dashboard_listen).await?;
 
+        // All logs before any: one that goes on would be in use, and what others
+        // still need could not be restored again.
+        for service in [samen_participation::NAME, samen_requests::NAME, samen_regional::NAME] {
+            Log::check(&data.location(service)?).await?;
+        }
         let at = data.location(samen_participation::NAME)?;
         let participation = Participation::start(deployment.clone(), &at, keeping.clone()).await?;
         let at = data.location(samen_requests::NAME)?;

@@ -16,6 +16,7 @@ use samen_log::{
 use samen_proto::requests::Text;
 use samen_tests::{Place, eventually, on_both_databases, scratch};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::shared::{EXCHANGED, LOG, SOON, command, event, fill, read_all, verify, write};
 
@@ -169,10 +170,13 @@ async fn what_is_restored_goes_on_in_an_epoch_of_its_own(place: Place) {
     let targets = [place.another().await, place.another().await];
     for target in &targets {
         // A process that had the empty log open must start again.
-        let running = target.log(LOG).await;
+        let stopped = CancellationToken::new();
+        let running = Log::open(&target.location().await, LOG, stopped.clone()).await;
+        let running = running.expect("the log");
         restore(&backup, target).await.expect("restored");
         let refused = running.append(write("request/1", "lost")).await;
         assert!(matches!(refused, Err(AppendError::Unavailable { .. })), "{refused:?}");
+        tokio::time::timeout(SOON, stopped.cancelled()).await.expect("it stops by itself");
         let restored = target.log(LOG).await;
         restored.append(write("request/1", "next")).await.expect("accepted");
         let records = read_all(&restored).await;

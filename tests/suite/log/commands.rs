@@ -1,17 +1,27 @@
 //! Commands on aggregates: done once, and only as the same command.
 
-use futures::future::join_all;
-use samen_log::{Aggregate, Aggregates, Command, CommandError, Keyring, Log, MasterKey, events};
-use samen_proto::requests::{RequestFiled, Status, StatusChanged};
-use samen_tests::{Place, on_both_databases};
+use std::sync::Arc;
 
-use super::shared::{LOG, verify};
+use futures::future::join_all;
+use samen_log::record::Position;
+use samen_log::store::WaitError;
+use samen_log::{
+    Aggregate, Aggregates, Backup, Command, CommandError, DestroyedKeys, Exchanged, Follow,
+    Keyring, Leases, Log, MasterKey, Store, Tasks, back_up, events,
+};
+use samen_proto::requests::{RequestFiled, Status, StatusChanged};
+use samen_tests::{Place, on_both_databases, scratch};
+use tokio_util::sync::CancellationToken;
+
+use super::pool::Count;
+use super::shared::{LOG, SOON, verify};
 
 on_both_databases!(
     the_same_command_has_one_outcome,
     the_same_id_with_other_content_is_refused,
     an_outcome_stays_after_the_aggregate_moved_on,
     a_lost_race_is_decided_again,
+    an_outcome_from_before_a_restore_can_be_waited_for,
 );
 
 events! {
@@ -166,4 +176,53 @@ async fn a_lost_race_is_decided_again(place: Place) {
     let (request, version) = requests.get::<Rejection>("1").await.expect("the state");
     assert_eq!((request.changes, version), (20, 21));
     assert_eq!(verify(&log).await, 21);
+}
+
+/// Decides that nothing has to be done.
+async fn nothing(requests: &Requests, request_id: &str) -> samen_log::Outcome {
+    let nothing = requests
+        .execute(command(request_id, ""), "1", |_, _| Ok::<_, Rejection>(Vec::new().into()));
+    nothing.await.expect("nothing is refused")
+}
+
+async fn an_outcome_from_before_a_restore_can_be_waited_for(place: Place) {
+    let log = place.log(LOG).await;
+    let master = MasterKey::generate(false);
+    let requests = aggregates(&log, &master);
+    let first = file(&requests, command("file", "lamp")).await.expect("it is new");
+    let folder = scratch::folder("backup-");
+    let to = folder.path().join("backup");
+    let logs = [log.schema().clone()];
+    back_up(&to, &master, &logs, &|_, _, _| {}).await.expect("a backup");
+    let there = place.another().await;
+    let schema = Log::tables(&there.location().await).await.expect("tables");
+    let backup = Backup::open(&to, &master).await.expect("a backup");
+    let logs = [(LOG.to_owned(), schema)];
+    backup.restore(&logs, &DestroyedKeys::default(), &|_, _, _| {}).await.expect("restored");
+
+    let (log, location) = (there.log(LOG).await, there.location().await);
+    let requests = aggregates(&log, &master);
+    let leases = Leases::open(&location).await.expect("the leases");
+    let store = Store::open(&location, &leases, &Tasks::default(), Count).await.expect("a store");
+    let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(Exchanged(log.clone()))];
+    tokio::spawn(store.clone().run(follows, CancellationToken::new()));
+    let seen = async |position: &Position| {
+        let waited = tokio::time::timeout(SOON, store.wait_for(position)).await;
+        waited.unwrap_or_else(|_| panic!("{position:?} is not seen"))
+    };
+    // While there is no record of the new epoch, and when there is.
+    for round in 0..2 {
+        let again = file(&requests, command("file", "lamp")).await.expect("its first outcome");
+        assert_eq!(again, first);
+        seen(&again.position).await.expect("it is in the history");
+        let nothing = nothing(&requests, &format!("nothing-{round}")).await;
+        seen(&nothing.position).await.expect("it is in the history");
+        let open = command(&format!("open-{round}"), "open");
+        let opened = change(&requests, open, Status::InProgress).await.expect("it is new");
+        assert!(opened.position.epoch > first.position.epoch, "{opened:?}");
+        seen(&opened.position).await.expect("it is in the history");
+    }
+    let lost = Position { position: 2, ..first.position };
+    let lost = seen(&lost).await;
+    assert!(matches!(lost, Err(WaitError::OtherEpoch { .. })), "{lost:?}");
 }

@@ -6,8 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::RngExt;
+use samen_log::{Follow, Leases, Store, Tasks};
 use samen_tests::{Place, Postgres, Process, eventually, on_both_databases, seeded};
+use sqlx::{Connection, PgConnection};
+use tokio_util::sync::CancellationToken;
 
+use super::pool::Count;
 use super::shared::{LOG, SOON, command, commands, read_all, until_accepted, verify, write};
 
 on_both_databases!(a_process_that_is_killed_loses_nothing_that_it_accepted);
@@ -92,4 +96,30 @@ async fn a_log_goes_on_after_its_database_was_killed() {
 
     assert_eq!(verify(&log).await, TASKS * COMMANDS);
     assert_eq!(commands(&log).await.len() as u64, TASKS * COMMANDS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_killed_has_all_that_was_said_to_be_projected() {
+    let mut server = Postgres::start().await;
+    let place = Place::Postgres { url: server.database().await };
+    let (log, location) = (place.log(LOG).await, place.location().await);
+    let leases = Leases::open(&location).await.expect("the leases");
+    let store = Store::open(&location, &leases, &Tasks::default(), Count).await.expect("a store");
+    let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];
+    tokio::spawn(store.clone().run(follows, CancellationToken::new()));
+    for number in 1..=3 {
+        let mut append = write("request/1", number);
+        append.command = command(&number.to_string());
+        until_accepted(&log, append).await;
+        eventually(SOON, "it is projected", async || {
+            (store.cursor(LOG).position == number).then_some(())
+        })
+        .await;
+        server.kill();
+        server.restart().await;
+        let mut database = PgConnection::connect(&place.name()).await.expect("the database");
+        let sql = store.schema().sql("SELECT count(*) FROM {s}.seen");
+        let there: i64 = sqlx::query_scalar(sql).fetch_one(&mut database).await.expect("the store");
+        assert_eq!(there as u64, number);
+    }
 }

@@ -6,16 +6,23 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 use rand::RngExt;
+use samen_log::jetstream::JetStreamLog;
+use samen_log::record::Position;
+use samen_log::store::ShownState;
 use samen_log::{
     Append, AppendError, Cursor, Expected, Follow, Item, Leases, Location, Log, Store, Tasks,
 };
-use samen_tests::{Lost, Place, Proxy, eventually, seeded};
+use samen_tests::{Lost, Nats, Place, Proxy, eventually, seeded};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::pool::{Count, count};
-use super::shared::{LOG, SOON, command, commands, read_all, until_accepted, verify, write};
+use super::relay::{Relay, context, published};
+use super::shared::{
+    LOG, SOON, command, commands, fill, follow_to, read_all, until_accepted, verify, write,
+};
 
 /// A log over a wire that breaks, and the same log over one that does not.
 async fn over_a_wire() -> (Proxy, Log, Log) {
@@ -211,4 +218,116 @@ async fn a_projector_whose_database_fell_silent_in_the_middle_goes_on() {
     direct.append(Way::Locked.command("after")).await.expect("another wire is whole");
     projected(3).await;
     assert_eq!(count(&store).await, 3);
+}
+
+/// Two processes with a store on one database, of which the second comes to it
+/// over a wire that breaks; both follow a log over one that does not.
+async fn two_stores() -> (Proxy, Log, [Store; 2], [AbortOnDropHandle<()>; 2]) {
+    let place = Place::postgres().await;
+    let log = place.log(LOG).await;
+    let proxy = Proxy::before(&place.name()).await;
+    let wire = Location::postgres(proxy.url(), "test", 6).await.expect("the database");
+    let first = opened(&place.location().await).await;
+    let following = |store: &Store| {
+        let logs: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];
+        AbortOnDropHandle::new(tokio::spawn(store.clone().run(logs, CancellationToken::new())))
+    };
+    let first_runs = following(&first);
+    write_and_see(&log, &first).await;
+    let second = opened(&wire).await;
+    let second_runs = following(&second);
+    (proxy, log, [first, second], [first_runs, second_runs])
+}
+
+async fn opened(location: &Location) -> Store {
+    let leases = Leases::open(location).await.expect("the leases");
+    Store::open(location, &leases, &Tasks::default(), Count).await.expect("a store")
+}
+
+/// Appends a record, and waits until a store has it.
+async fn write_and_see(log: &Log, store: &Store) {
+    let position = log.append(write("request/1", "x")).await.expect("accepted").last;
+    let at_least = Position { log: LOG.to_owned(), epoch: log.epoch(), position };
+    let seen = tokio::time::timeout(Duration::from_secs(20), store.wait_for(&at_least)).await;
+    seen.unwrap_or_else(|_| panic!("{position} is not seen")).expect("it is followed");
+}
+
+/// The store of this list that serves.
+async fn serving(store: &Store) -> String {
+    let stores = store.list().await.expect("a list");
+    let serving = stores.into_iter().find(|shown| shown.state == ShownState::Serving);
+    serving.expect("one serves").name
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_whose_database_fell_silent_still_sees_and_takes_over() {
+    // What it asks that is never answered: how far the other has come, which
+    // stores there are, what is written about one, and for the lease.
+    let asked: [&[u8]; 4] =
+        [b"SELECT log, epoch, position", b"SELECT nspname", b"SELECT reason", b"projector proj"];
+    join_all(asked.map(async |asked| {
+        let (proxy, log, [first, second], [first_runs, _second_runs]) = two_stores().await;
+        write_and_see(&log, &second).await;
+        let before = proxy.cuts();
+        proxy.cut_at(asked, Lost::Word);
+        // On new connections it has to say all of each statement.
+        proxy.cut();
+        eventually(SOON, "it fell silent", async || (proxy.cuts() > before).then_some(())).await;
+        write_and_see(&log, &second).await;
+        let another = first.rebuild("a test").await.expect("begun");
+        eventually(SOON, "another serves", async || {
+            (serving(&second).await == another).then_some(())
+        })
+        .await;
+        drop(first_runs);
+        write_and_see(&log, &second).await;
+    }))
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_database_fell_silent_goes_on() {
+    let (proxy, log, _) = over_a_wire().await;
+    let nats = Nats::start().await;
+    let context = context(&nats).await;
+    fill(&log, 100).await;
+    let before = proxy.cuts();
+    proxy.cut_at(b".record WHERE position >", Lost::Word);
+    proxy.cut();
+    // It looks for the first record that is young enough.
+    let _relay = Relay::start(&log, &nats, Duration::from_secs(3_600)).await;
+    eventually(SOON, "it fell silent", async || (proxy.cuts() > before).then_some(())).await;
+    published(&context, 100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_that_falls_silent_holds_up_nobody_who_reads_from_the_owner() {
+    let place = Place::sqlite().await;
+    let log = place.log(LOG).await;
+    let nats = Nats::start().await;
+    let proxy = Proxy::before(&nats.url()).await;
+    let client = async_nats::connect(proxy.url()).await.expect("NATS");
+    let owner: Arc<dyn Follow> = Arc::new(log.clone());
+    let source = JetStreamLog::new(client, LOG, Some(owner));
+    // There is no stream.
+    let mut items = source.follow(Cursor::START);
+    let slowly = async {
+        for position in 1..=12 {
+            log.append(write("request/1", position)).await.expect("accepted");
+            loop {
+                match items.next().await.expect("it does not end").expect("it is readable") {
+                    Item::Record(record) if record.position == position => break,
+                    _ => {}
+                }
+            }
+            proxy.freeze();
+            // The next comes after the exchange was asked again.
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+    };
+    tokio::time::timeout(SOON, slowly).await.expect("each comes by itself");
+
+    // Nor those who begin meanwhile.
+    let first = async { follow_to(&source, Cursor::START, 12).await };
+    assert_eq!(first.await, read_all(&log).await);
 }

@@ -2,7 +2,7 @@
 
 use futures::StreamExt;
 use futures::future::join_all;
-use samen_log::{Cursor, Exchanged, Follow, FollowError, Item, Record};
+use samen_log::{Cursor, Exchanged, Follow, FollowError, Item, Record, on_db};
 use samen_tests::{Place, on_both_databases};
 
 use super::shared::{AT_HOME, EXCHANGED, LOG, SOON, fill, follow_to, read_all, verify, write};
@@ -11,6 +11,7 @@ on_both_databases!(
     a_follower_sees_history_then_caught_up_once_then_live,
     a_cursor_from_elsewhere_is_refused,
     what_is_not_exchanged_leaves_as_a_placeholder,
+    a_log_that_became_shorter_is_not_asked_without_end,
 );
 
 async fn a_follower_sees_history_then_caught_up_once_then_live(place: Place) {
@@ -95,6 +96,30 @@ async fn what_is_not_exchanged_leaves_as_a_placeholder(place: Place) {
         }
     }
     assert_eq!(outside.iter().filter(|record| record.r#type.is_empty()).count(), 10);
+}
+
+async fn a_log_that_became_shorter_is_not_asked_without_end(place: Place) {
+    fill(&place.log(LOG).await, 10).await;
+    // Opened anew, so that nothing is in memory but how far it reached.
+    let log = place.log(LOG).await;
+    let delete = log.schema().sql("DELETE FROM {s}.record WHERE position > 5");
+    on_db!(&log.schema().db, pool => {
+        sqlx::query(delete).execute(pool).await.expect("deleted");
+    });
+    let mut items = log.follow(Cursor::START);
+    let mut seen = 0;
+    let told = async {
+        loop {
+            match items.next().await.expect("an item") {
+                Ok(Item::Record(record)) => seen = record.position,
+                Ok(Item::CaughtUp(_)) => panic!("it has not caught up at {seen}"),
+                Err(error) => return error,
+            }
+        }
+    };
+    let error = tokio::time::timeout(SOON, told).await.expect("it is told");
+    assert!(matches!(error, FollowError::Unavailable { .. }), "{error:?}");
+    assert_eq!(seen, 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -190,6 +190,9 @@ impl Lived {
             let again = resident.file_request(command.clone()).await.expect("the same");
             assert_eq!(again.into_inner(), *first);
         }
+        let (_, first) = &self.filed[0];
+        let again = GetRequestRequest { id: first.id.clone(), at_least: first.position.clone() };
+        handler.get_request(again).await.expect("what was restored is in the history");
         let again = citizen.submit_contribution(self.contribution.clone()).await;
         assert_eq!(again.expect("the same").into_inner(), self.contributed);
         let next = resident.file_request(report("Daarna")).await.expect("filed").into_inner();
@@ -326,6 +329,48 @@ async fn empty(setup: Setup) -> Deployment {
     Deployment::with_master_key(setup, ISSUER, KEY).await
 }
 
+/// The all-in-one does not serve what was not restored to its end.
+async fn refuses_to_start(deployment: &Deployment) {
+    let mut up = deployment.operator(["up"]);
+    for port in ["PARTICIPATION", "REQUESTS", "REGIONAL", "PARTNER", "DASHBOARD", "METRICS"] {
+        let own = format!("127.0.0.1:{}", scratch::free_port());
+        up.env(format!("SAMEN_{port}_LISTEN"), own);
+    }
+    let (code, output) = done(up).await;
+    assert_ne!(code, 0, "{output}");
+    assert!(output.contains("was not restored to its end"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_ended_between_two_files_can_be_done_again() {
+    let mut from = Deployment::start(Setup::AllInOne).await;
+    let process = published(&mut from.participation("l", &["process_lead"]).await).await;
+    let mut citizen = from.participation("zoe", &["resident"]).await;
+    citizen.submit_contribution(contribute(&process, "Meer bomen")).await.expect("said");
+    let mut resident = from.requests("zoe", &["resident"]).await;
+    resident.file_request(report("Een lamp")).await.expect("filed");
+    let folder = scratch::folder("backup-");
+    let backup = folder.path().join("backup");
+    let backup = backup.to_str().expect("a path");
+    succeeds(from.operator(["backup", backup])).await;
+    from.kill();
+    from.lose_logs().await;
+    let restore = ["restore", backup, "--no-destroyed-keys"];
+    succeeds(from.operator(restore)).await;
+    // Killed after the first of the files was opened for use.
+    for service in ["requests", "regional"] {
+        let folder = Location::Folder(from.path(&format!("data/{service}")).into());
+        let schema = folder.find("log").await.expect("the log");
+        let sql = schema.sql("UPDATE {s}.head SET epoch = 0");
+        on_db!(&schema.db, pool => {
+            sqlx::query(sql).execute(pool).await.expect("it runs");
+        });
+    }
+    refuses_to_start(&from).await;
+    succeeds(from.operator(restore)).await;
+    from.restart().await;
+}
+
 async fn a_backup_or_restore_that_is_killed_is_begun_again(setup: Setup) {
     const RECORDS: usize = 60_000;
     let (from, log) = long_log(setup, RECORDS).await;
@@ -362,15 +407,7 @@ async fn a_backup_or_restore_that_is_killed_is_begun_again(setup: Setup) {
         assert!(refused.is_some(), "it refuses to serve");
     }
     if setup == Setup::AllInOne {
-        let listen = format!("127.0.0.1:{}", scratch::free_port());
-        let mut up = to.operator(["up"]);
-        for port in ["PARTICIPATION", "REQUESTS", "REGIONAL", "PARTNER", "DASHBOARD", "METRICS"] {
-            let own = format!("127.0.0.1:{}", scratch::free_port());
-            up.env(format!("SAMEN_{port}_LISTEN"), own);
-        }
-        let (code, output) = done(up).await;
-        assert_ne!(code, 0, "{listen}: {output}");
-        assert!(output.contains("was not restored to its end"), "{output}");
+        refuses_to_start(&to).await;
     }
     fails(to.operator(["backup", &format!("{half}-restored")]), 1, "restore it again").await;
 

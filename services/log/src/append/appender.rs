@@ -23,7 +23,17 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long telling other processes may take.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The appender task: ends when the last sender is dropped.
+/// Why there is nothing more to append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The last sender was dropped.
+    Dropped,
+    /// The log goes on in another epoch: what this process knows of it is of
+    /// another history.
+    Restored,
+}
+
+/// The appender task.
 /// It commits on a connection of its own, and notifies on another.
 pub(crate) async fn run(
     log: String,
@@ -31,14 +41,15 @@ pub(crate) async fn run(
     schema: Schema,
     tail: Arc<Tail>,
     jobs: mpsc::Receiver<Job>,
-) {
+) -> End {
     let grew = watch::Sender::new(0);
     if let Db::Postgres(pool) = &schema.db {
         tokio::spawn(notify(pool.clone(), channel(&schema), grew.subscribe()));
     }
     let origin = schema;
     let schema = origin.dedicated();
-    let mut appender = Appender { log, epoch, origin, schema, tail, grew, believed: None };
+    let mut appender =
+        Appender { log, epoch, origin, schema, tail, grew, believed: None, restored: false };
     let mut jobs = jobs;
     while let Some(first) = jobs.recv().await {
         let (appends, replies) = batch(first, &mut jobs);
@@ -64,7 +75,11 @@ pub(crate) async fn run(
                 }
             }
         }
+        if appender.restored {
+            return End::Restored;
+        }
     }
+    End::Dropped
 }
 
 /// What waits, up to the limits of one transaction.
@@ -96,6 +111,8 @@ struct Appender {
     grew: watch::Sender<u64>,
     /// Where the log stands if nobody else has appended since we did.
     believed: Option<Believed>,
+    /// Whether it turned out to go on in another epoch.
+    restored: bool,
 }
 
 impl Appender {
@@ -152,6 +169,7 @@ impl Appender {
             Tx::Sqlite(tx) => sqlite::look_up(&self.schema, tx, &asked).await?,
         };
         if head.epoch != self.epoch {
+            self.restored = true;
             let reason = "the log was restored from a backup: this process must start again";
             return Err(sqlx::Error::Protocol(reason.to_owned()));
         }

@@ -420,7 +420,8 @@ async fn check_versions(log: &LogManifest, schema: &Schema) -> Result<(), Backup
 
 /// Opens the logs for use, each in a new epoch: in PostgreSQL all at once. In
 /// files one after the other, those that follow others last; where that is
-/// interrupted, none was used, because the all-in-one opens all of them first.
+/// interrupted, none was used, because the all-in-one looks at all of them
+/// before it opens one.
 async fn finish(targets: &[(&LogManifest, &Schema, Found)]) -> Result<(), BackupError> {
     // To the millisecond: two restores of one backup share no epoch.
     let now = Timestamp::now().as_millisecond();

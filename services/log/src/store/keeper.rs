@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::generation::{self, Generation, GenerationRows, KIND};
 use super::{Inner, Projection};
-use crate::db::Location;
+use crate::db::{Location, within};
 use crate::follow::{Cursor, Follow, FollowError};
 use crate::lease::Leases;
 use crate::projector::Lane;
@@ -25,12 +25,20 @@ use crate::tasks::Task;
 
 /// How often the stores are looked at although nobody asked.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a look may take, and whatever else is asked of the stores' own
+/// tables: it is done again.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long queries that began before a switch may go on reading the store
 /// that served until then: longer than any call may take.
 const GRACE: Duration = Duration::from_secs(35);
 /// How often a process that does not project looks how far the one that does
 /// has come: while somebody waits for it, and otherwise.
 const MIRROR: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
+/// How long that may take.
+const MIRROR_TIMEOUT: Duration = Duration::from_secs(2);
+/// Why a store is built anew.
+const DROPPED: &str = "the one before was dropped while it served";
+const REPLACED: &str = "a log that it follows was restored or replaced";
 
 /// A store, as operators see it.
 #[derive(Clone, Debug)]
@@ -52,7 +60,7 @@ pub enum ShownState {
 
 struct Running {
     generation: Arc<Generation>,
-    _projecting: AbortOnDropHandle<()>,
+    projecting: AbortOnDropHandle<()>,
 }
 
 /// The generation that answers first: the newest that is ready, or else the
@@ -80,7 +88,8 @@ pub(super) async fn first(
     }
 }
 
-/// Keeps the stores until `shutdown`.
+/// Keeps the stores until `shutdown`, or until one is projected no more: that
+/// never ends but by a panic, and whoever supervises this sees it.
 pub(super) async fn run(
     inner: Arc<Inner>,
     logs: Vec<Arc<dyn Follow>>,
@@ -89,8 +98,12 @@ pub(super) async fn run(
     let mut running = BTreeMap::new();
     let mut leaving: Vec<(Instant, Running)> = Vec::new();
     loop {
-        if let Err(error) = look(&inner, &logs, &mut running, &mut leaving).await {
+        let look = look(&inner, &logs, &mut running, &mut leaving);
+        if let Err(error) = within(LOOK_TIMEOUT, look).await {
             tracing::warn!(%error, "the projection stores cannot be looked at");
+        }
+        if running.values().any(|running| running.projecting.is_finished()) {
+            return;
         }
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -116,11 +129,11 @@ async fn look(
     let stores = inner.location.stores(KIND).await?;
     let own = stores.iter().filter_map(|name| generation::number(name, &inner.fingerprint));
     let newer: Vec<u64> = own.filter(|number| *number > serving.number).collect();
-    for number in &newer {
-        if !running.contains_key(number) {
-            let generation = open(inner, *number, "").await?;
-            project_unless_running(inner, logs, running, Arc::new(generation));
-        }
+    // What they began before the newest is of no use any more.
+    let newest = newer.iter().copied().max();
+    if let Some(number) = newest.filter(|number| !running.contains_key(number)) {
+        let generation = open(inner, number, "").await?;
+        project_unless_running(inner, logs, running, Arc::new(generation));
     }
     let mut ready = None;
     let mut following = false;
@@ -131,7 +144,9 @@ async fn look(
             ready = ready.max(state.ready.then_some(*number));
         }
     }
-    let lost = serving.state().await?.lost;
+    // Others drop what they believe that nobody uses.
+    let dropped = !stores.contains(&serving.name);
+    let lost = dropped || serving.state().await?.lost;
     if let Some(Running { generation, .. }) = ready.and_then(|number| running.get(&number))
         && (lost || reaches(generation, &serving))
     {
@@ -139,14 +154,14 @@ async fn look(
         inner.switch(generation);
     }
     if lost && !following {
-        begin_another(inner, "a log that it follows was restored or replaced").await?;
+        let reason = if dropped { DROPPED } else { REPLACED };
+        begin_another(inner, reason).await?;
         inner.look.notify_one();
     }
 
     // The one that serves, and what is being built after it; the rest leaves.
     let serving = inner.serving();
-    let newest = newer.iter().copied().max();
-    let wanted = |number: u64| number == serving.number || Some(number) == newest;
+    let wanted = |number: u64| number == serving.number || [newest, ready].contains(&Some(number));
     let unwanted: Vec<u64> = running.keys().copied().filter(|number| !wanted(*number)).collect();
     for number in unwanted {
         if let Some(leaves) = running.remove(&number) {
@@ -195,7 +210,7 @@ fn project_unless_running(
 ) {
     running.entry(generation.number).or_insert_with(|| {
         let projecting = project(inner.clone(), logs.to_vec(), generation.clone());
-        Running { generation, _projecting: AbortOnDropHandle::new(tokio::spawn(projecting)) }
+        Running { generation, projecting: AbortOnDropHandle::new(tokio::spawn(projecting)) }
     });
 }
 
@@ -203,7 +218,7 @@ fn project_unless_running(
 async fn project(inner: Arc<Inner>, logs: Vec<Arc<dyn Follow>>, generation: Arc<Generation>) {
     let name = task_name(&generation.name);
     let task = inner.tasks.add(TaskKind::Projector, &name);
-    if let Ok(state) = generation.state().await
+    if let Ok(state) = within(LOOK_TIMEOUT, generation.state()).await
         && !state.reason.is_empty()
     {
         task.note(format!("built anew: {}", state.reason));
@@ -222,7 +237,7 @@ async fn project(inner: Arc<Inner>, logs: Vec<Arc<dyn Follow>>, generation: Arc<
         let why = lost.borrow().as_ref().map(ToString::to_string).unwrap_or_default();
         tracing::warn!(store = generation.name, why, "the store is built anew");
         task.failed(&why);
-        while let Err(error) = lose(&inner, &generation, &why).await {
+        while let Err(error) = within(LOOK_TIMEOUT, lose(&inner, &generation, &why)).await {
             tracing::error!(%error, "another store cannot be begun");
             tokio::time::sleep(LOOK).await;
         }
@@ -269,7 +284,7 @@ async fn lanes(
     let ready = async {
         let mut behind = behind.subscribe();
         let _ = behind.wait_for(HashSet::is_empty).await;
-        while let Err(error) = generation.set_ready().await {
+        while let Err(error) = within(LOOK_TIMEOUT, generation.set_ready()).await {
             tracing::warn!(%error, "a store that has caught up cannot say so yet");
             tokio::time::sleep(LOOK).await;
         }
@@ -293,7 +308,8 @@ async fn mirror(
     let [soon, later] = MIRROR;
     loop {
         if !here.load(Ordering::Relaxed)
-            && let Ok(found) = generation::checkpoints(&generation.schema).await
+            && let Ok(found) =
+                within(MIRROR_TIMEOUT, generation::checkpoints(&generation.schema)).await
         {
             let mut changed = false;
             for (log, cursor) in &found {
