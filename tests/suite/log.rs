@@ -13,6 +13,7 @@ mod overload;
 mod pool;
 mod relay;
 mod replicas;
+mod restored;
 mod seal;
 pub mod shared;
 mod store;
