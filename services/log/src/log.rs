@@ -352,7 +352,8 @@ async fn listen(schema: &Schema) -> sqlx::Result<PgListener> {
 async fn hear(mut listener: PgListener, schema: &Schema, tail: &Tail) -> sqlx::Result<()> {
     loop {
         let head = sqlx::query_as(schema.sql(HEAD)).fetch_one(&mut listener);
-        let (epoch, head): (i64, i64) = timeout(LOOK_TIMEOUT, head).await.map_err(|_| silent())??;
+        let (epoch, head): (i64, i64) =
+            timeout(LOOK_TIMEOUT, head).await.map_err(|_| silent())??;
         tail.found(epoch as u64, head as u64);
         let look_again = Instant::now() + POLL;
         // Others' are looked at: anybody who may use the database can notify.

@@ -91,12 +91,7 @@ pub struct Assigner<'a, F> {
 // === impl Assigner ===
 
 impl<'a, F: Feeding> Assigner<'a, F> {
-    pub fn new(
-        agreement: &'a str,
-        source: &'a dyn Follow,
-        own: F,
-        progress: &'a Progress,
-    ) -> Self {
+    pub fn new(agreement: &'a str, source: &'a dyn Follow, own: F, progress: &'a Progress) -> Self {
         Assigner { agreement, source, own, progress, reader: Reader::from(Cursor::START) }
     }
 }
