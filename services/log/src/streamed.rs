@@ -109,7 +109,13 @@ impl<E: Exchange> Streamed<E> {
                 let Ok(message) = tokio::time::timeout(LOOK, messages.next()).await else {
                     let now = this.exchange.find().await.map_err(|e| this.unavailable(e))?;
                     match now {
-                        Some(now) if now.made == found.made && now.last >= seen.position => {
+                        // What comes next may have left it meanwhile: then
+                        // nothing comes before somebody writes.
+                        Some(now)
+                            if now.made == found.made
+                                && now.last >= seen.position
+                                && now.first <= seen.position + 1 =>
+                        {
                             this.newest.store(now.last, Ordering::Relaxed);
                             continue;
                         }

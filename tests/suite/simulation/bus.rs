@@ -146,8 +146,15 @@ impl SimBus {
             sleep(PATIENCE).await;
             return Err(ExchangeError(format!("{what}: no answer")));
         }
-        let answer = ask(&mut lock(&self.server.state));
-        self.server.changed.notify_waiters();
+        let (made, answer) = {
+            let mut state = lock(&self.server.state);
+            let before = state.made;
+            let answer = ask(&mut state);
+            (state.made != before, answer)
+        };
+        if made {
+            self.server.changed.notify_waiters();
+        }
         self.world.wire().await;
         if self.world.fails(0.03) {
             return Err(ExchangeError(format!("{what}: the answer was lost")));
