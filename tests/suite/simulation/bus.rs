@@ -54,7 +54,7 @@ impl SimBus {
     }
 
     /// The sequences and records that the stream holds, and its last sequence.
-    pub fn holds(&self) -> Option<(u64, Vec<(u64, Record)>)> {
+    pub fn holds(&self) -> Option<(u64, Vec<(u64, Arc<Record>)>)> {
         let mut state = lock(&self.server.state);
         let stream = state.stream()?;
         let messages = stream.messages.iter().map(|(seq, m)| (*seq, m.record.clone())).collect();
@@ -191,7 +191,10 @@ impl Exchange for SimBus {
     async fn find(&self) -> Result<Option<Found>, ExchangeError> {
         let late = self.late_read();
         self.call("find", move |state| {
-            Ok(late.unwrap_or_else(|| state.stream().cloned()).as_ref().map(Stream::found))
+            Ok(match &late {
+                Some(late) => late.as_ref().map(Stream::found),
+                None => state.stream().map(|stream| stream.found()),
+            })
         })
         .await
     }
@@ -199,8 +202,12 @@ impl Exchange for SimBus {
     async fn record(&self, sequence: u64) -> Result<Option<Record>, ExchangeError> {
         let late = self.late_read();
         self.call("record", move |state| {
-            let stream = late.unwrap_or_else(|| state.stream().cloned());
-            Ok(stream.and_then(|s| s.messages.get(&sequence).map(|m| m.record.clone())))
+            let stream = match &late {
+                Some(late) => late.as_ref(),
+                None => state.stream().map(|stream| &*stream),
+            };
+            let message = stream.and_then(|stream| stream.messages.get(&sequence));
+            Ok(message.map(|message| (*message.record).clone()))
         })
         .await
     }
@@ -297,7 +304,8 @@ impl Exchange for SimBus {
         let mut reply = Some(reply);
         let previous = after.hash.clone().unwrap_or_else(|| vec![0; 32]);
         for _ in 0..times {
-            let (this, record, previous) = (self.clone(), record.clone(), previous.clone());
+            let (this, record, previous) =
+                (self.clone(), Arc::new(record.clone()), previous.clone());
             let reply = reply.take();
             tokio::spawn(async move {
                 sleep_until(arrives).await;

@@ -258,7 +258,7 @@ impl Simulation {
         // them, come from the owner.
         let skipped = masked.len().saturating_sub(messages.len());
         for ((sequence, found), record) in messages.iter().zip(&masked[skipped..]) {
-            if *sequence != record.position || found != &**record {
+            if *sequence != record.position || found != record {
                 return Err(format!("the stream has another record at {sequence}"));
             }
         }

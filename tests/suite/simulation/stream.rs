@@ -29,7 +29,7 @@ pub struct Stream {
 
 #[derive(Clone)]
 pub struct Message {
-    pub record: Record,
+    pub record: Arc<Record>,
     pub previous: Option<Vec<u8>>,
     pub arrived: Instant,
 }
@@ -56,7 +56,7 @@ impl State {
     }
 
     /// Takes a message, if its place is free.
-    pub fn accept(&mut self, record: Record, previous: Vec<u8>) -> Result<u64, ExchangeError> {
+    pub fn accept(&mut self, record: Arc<Record>, previous: Vec<u8>) -> Result<u64, ExchangeError> {
         let stream = self.stream().ok_or_else(gone)?;
         if stream.last + 1 != record.position {
             return Err(ExchangeError(format!("wrong last sequence: {}", stream.last)));
@@ -98,7 +98,7 @@ impl Stream {
         let (sequence, message) = self.messages.range(after + 1..).next()?;
         Some(Published {
             sequence: *sequence,
-            record: Arc::new(message.record.clone()),
+            record: message.record.clone(),
             previous: message.previous.clone(),
             newest: self.last,
         })
