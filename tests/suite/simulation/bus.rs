@@ -18,6 +18,9 @@ use super::world::{World, lock};
 /// answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Records by their sequences, in order.
+pub type Held = Vec<(u64, Arc<Record>)>;
+
 /// A connection to the exchange, for one log.
 #[derive(Clone)]
 pub struct SimBus {
@@ -54,7 +57,7 @@ impl SimBus {
     }
 
     /// The sequences and records that the stream holds, and its last sequence.
-    pub fn holds(&self) -> Option<(u64, Vec<(u64, Arc<Record>)>)> {
+    pub fn holds(&self) -> Option<(u64, Held)> {
         let mut state = lock(&self.server.state);
         let stream = state.stream()?;
         let messages = stream.messages.iter().map(|(seq, m)| (*seq, m.record.clone())).collect();
