@@ -18,13 +18,15 @@
 //! - [`world`]: chance, time, and processes that crash and freeze;
 //! - [`log`], [`bus`] with its [`stream`], [`rows`]: what is simulated;
 //! - [`reactors`]: the reactors over a simulated log;
-//! - [`run`]: one seed, and what must hold at its end.
+//! - [`run`]: one seed, and what must hold at its end;
+//! - [`stalled`]: a case that few seeds find.
 
 mod bus;
 mod log;
 mod reactors;
 mod rows;
 mod run;
+mod stalled;
 mod stream;
 mod world;
 

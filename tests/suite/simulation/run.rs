@@ -46,15 +46,20 @@ struct Simulation {
     retention: Retention,
 }
 
-/// Runs a seed, and gives a digest of all that happened; panics where something
-/// does not hold.
-pub fn seed(seed: u64, told: bool) -> u64 {
+/// Runs in a time that jumps to whatever comes next.
+pub fn in_jumping_time<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    runtime.block_on(async {
+    runtime.block_on(work)
+}
+
+/// Runs a seed, and gives a digest of all that happened; panics where something
+/// does not hold.
+pub fn seed(seed: u64, told: bool) -> u64 {
+    in_jumping_time(async {
         let world = World::new(seed, told);
         if let Err(wrong) = run(&world).await {
             panic!("seed {seed}: {wrong}; SAMEN_TEST_SEED={seed} repeats it");
@@ -272,6 +277,7 @@ async fn project(source: &dyn Follow, rows: &SimRows) {
     loop {
         Lane { source, rows, task: &task }.run().await;
         rows.clear();
+        sleep(Duration::from_millis(500)).await;
     }
 }
 
