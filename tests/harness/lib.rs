@@ -35,6 +35,6 @@ pub use place::Place;
 pub use postgres::Postgres;
 pub use process::{Process, Signal};
 pub use proxy::{Lost, Proxy};
-pub use seed::seeded;
+pub use seed::{given_seed, seeded};
 pub use service::Service;
 pub use wait::eventually;

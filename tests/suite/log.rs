@@ -17,6 +17,7 @@ mod projector;
 pub mod relay;
 mod remote;
 mod replicas;
+mod restored;
 mod seal;
 pub mod shared;
 mod store;

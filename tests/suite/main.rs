@@ -3,3 +3,4 @@
 mod contract;
 mod log;
 mod services;
+mod simulation;

@@ -16,6 +16,7 @@
 //! - [`destroyed`]: the list of destroyed keys that no backup revives;
 //! - [`scan`]: looking a whole log through for some of its records;
 //! - [`store`] and [`projector`]: projection stores, and how they follow;
+//! - [`react`]: how reactors follow;
 //! - [`lease`]: what one process does at a time;
 //! - [`exchange`]: what the relay and followers need of the exchange, and
 //!   [`jetstream`], which has it from NATS;
@@ -41,6 +42,7 @@ pub mod log;
 pub mod mask;
 pub mod note;
 pub mod projector;
+pub mod react;
 pub mod record;
 pub mod relay;
 pub mod remote;

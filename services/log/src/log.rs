@@ -29,7 +29,11 @@ const POLL: Duration = Duration::from_secs(1);
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a follower waits for a page, likewise.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
-const HEAD: &str = "SELECT position FROM {s}.head WHERE one = 1";
+const HEAD: &str = "SELECT epoch, position FROM {s}.head WHERE one = 1";
+
+/// Why a process cannot go on with the log that it opened.
+pub(crate) const REPLACED: &str =
+    "the log was restored from a backup: this process must start again";
 
 /// A row of `record` as the contract has it. A macro, because the row's type
 /// differs by driver.
@@ -93,7 +97,7 @@ impl Log {
             let error = BackupError::HalfRestored(found);
             return Err(sqlx::Error::Configuration(error.into()));
         }
-        let tail = Arc::new(Tail::new(head as u64));
+        let tail = Arc::new(Tail::new(epoch as u64, head as u64));
         let (appender, jobs) = mpsc::channel(QUEUE);
         let log = Log {
             inner: Arc::new(Inner {
@@ -252,8 +256,14 @@ impl Log {
         read.unwrap_or_else(|_| Err(silent())).map_err(|error| self.unavailable(error))
     }
 
-    fn unavailable(&self, error: sqlx::Error) -> FollowError {
+    fn unavailable(&self, error: impl ToString) -> FollowError {
         FollowError::Unavailable { log: self.id().to_owned(), reason: error.to_string() }
+    }
+
+    /// What this process knows, and has in memory, is of another history than
+    /// what is in the database.
+    fn replaced(&self) -> FollowError {
+        self.unavailable(REPLACED)
     }
 }
 
@@ -282,6 +292,9 @@ impl Follow for Log {
             let mut caught_up = false;
             loop {
                 let known = *head.borrow_and_update();
+                if tail.is_replaced() {
+                    Err(log.replaced())?;
+                }
                 while seen.position < known {
                     let mut page = tail.after(seen.position, PAGE);
                     if page.is_empty() {
@@ -293,6 +306,10 @@ impl Follow for Log {
                         Err(FollowError::Unavailable { log: log.id().to_owned(), reason })?;
                     }
                     for record in page {
+                        // The same, seen before the head was looked at.
+                        if record.epoch > log.inner.epoch {
+                            Err(log.replaced())?;
+                        }
                         seen.step(log.id(), &record)?;
                         yield Item::Record(record);
                     }
@@ -360,9 +377,10 @@ async fn listen(schema: &Schema) -> sqlx::Result<PgListener> {
 /// side is gone without a word is found. Ends when it fails.
 async fn hear(mut listener: PgListener, schema: &Schema, tail: &Tail) -> sqlx::Result<()> {
     loop {
-        let head = sqlx::query_scalar(schema.sql(HEAD)).fetch_one(&mut listener);
-        let head: i64 = timeout(LOOK_TIMEOUT, head).await.map_err(|_| silent())??;
-        tail.advance(head as u64);
+        let head = sqlx::query_as(schema.sql(HEAD)).fetch_one(&mut listener);
+        let (epoch, head): (i64, i64) =
+            timeout(LOOK_TIMEOUT, head).await.map_err(|_| silent())??;
+        tail.found(epoch as u64, head as u64);
         let look_again = Instant::now() + POLL;
         // Others' are looked at: anybody who may use the database can notify.
         while let Ok(notice) = timeout_at(look_again, listener.try_recv()).await {
@@ -377,9 +395,9 @@ async fn hear(mut listener: PgListener, schema: &Schema, tail: &Tail) -> sqlx::R
 
 async fn look(schema: &Schema, tail: &Tail) -> sqlx::Result<()> {
     let Db::Postgres(pool) = &schema.db else { return Ok(()) };
-    let head = sqlx::query_scalar(schema.sql(HEAD)).fetch_one(pool);
-    let head: i64 = timeout(LOOK_TIMEOUT, head).await.map_err(|_| silent())??;
-    tail.advance(head as u64);
+    let head = sqlx::query_as(schema.sql(HEAD)).fetch_one(pool);
+    let (epoch, head): (i64, i64) = timeout(LOOK_TIMEOUT, head).await.map_err(|_| silent())??;
+    tail.found(epoch as u64, head as u64);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! live: a thousand followers cost the database nothing.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::watch;
@@ -15,8 +16,11 @@ const MAX_BYTES: usize = 16 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Tail {
+    /// In which the log was opened.
+    epoch: u64,
     recent: RwLock<Recent>,
     head: watch::Sender<u64>,
+    replaced: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -27,8 +31,13 @@ struct Recent {
 }
 
 impl Tail {
-    pub fn new(head: u64) -> Self {
-        Tail { recent: RwLock::default(), head: watch::Sender::new(head) }
+    pub fn new(epoch: u64, head: u64) -> Self {
+        Tail {
+            epoch,
+            recent: RwLock::default(),
+            head: watch::Sender::new(head),
+            replaced: AtomicBool::new(false),
+        }
     }
 
     /// The newest position that is known to be committed.
@@ -70,6 +79,22 @@ impl Tail {
             *known = head.max(*known);
             newer
         });
+    }
+
+    /// Learns what the database says now. Another epoch than the one in which
+    /// the log was opened: a backup was restored in its place.
+    pub fn found(&self, epoch: u64, head: u64) {
+        if epoch == self.epoch {
+            self.advance(head);
+        } else if !self.replaced.swap(true, Ordering::AcqRel) {
+            // Those who wait look up, and see it.
+            self.head.send_modify(|_| {});
+        }
+    }
+
+    /// Whether what this process knows is of a log that is not there any more.
+    pub fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
     }
 
     /// Records after a position, where they are in memory.

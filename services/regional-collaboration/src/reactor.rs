@@ -5,34 +5,35 @@
 //! - [`watch`]: notices what the sources erase;
 //! - [`tell`]: finds who has received what is gone, and tells them;
 //! - [`history`]: where a source goes on that was restored from a backup;
+//! - [`own`]: what they read and write of this service's log;
 //! - [`progress`]: how far they are, for operators.
+//!
+//! How they follow is [`samen_log::react`]'s.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use samen_log::{Command, CommandError, Event, Follow, FollowError, Record, supervise};
+use samen_log::{CommandError, Event, Follow, FollowError, Record, supervise};
 use samen_proto::operations::TaskKind;
-use uuid::Uuid;
 
 use self::progress::Progress;
 use crate::Regional;
 use crate::domain::Rejection;
 
-mod assign;
+pub mod assign;
 mod history;
-mod progress;
+pub mod own;
+pub mod progress;
 mod tell;
 #[cfg(test)]
 mod tests;
-mod watch;
+pub mod watch;
 
 /// Records of a log that may be looked through without a match before that is
 /// noted, so that a restart does not look through them again.
 const NOTE_EVERY: u64 = 10_000;
 /// How often what is stored is looked at although nothing changed.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How long a task rests after a failure.
-const REST: Duration = Duration::from_secs(1);
 
 /// Starts all of them; they end with the deployment. Each runs in one process
 /// at a time; two that do the same do it once, at the price of looking again.
@@ -62,14 +63,16 @@ fn lead<F: Future<Output = ()> + Send + 'static>(
     });
 }
 
+/// Why a reactor begins again.
 #[derive(Debug, thiserror::Error)]
-enum ReactError {
+pub enum ReactError {
     #[error(transparent)]
     Follow(#[from] FollowError),
     #[error(transparent)]
     Command(#[from] CommandError<Rejection>),
     #[error("the store cannot be read: {0}")]
     Store(#[from] sqlx::Error),
+    /// A record that this release does not know: a newer one wrote it.
     #[error("record {position} of type {kind} cannot be read")]
     Unreadable { position: u64, kind: String },
 }
@@ -87,15 +90,4 @@ fn read<E: Event>(record: &Record) -> Result<E, ReactError> {
     let event = E::decode(&record.r#type, &record.data).ok().flatten();
     let (position, kind) = (record.position, &record.r#type);
     event.ok_or_else(|| ReactError::Unreadable { position, kind: kind.clone() })
-}
-
-/// A command of this service's own whose decider sees by itself whether it was
-/// done: its id only has to be new.
-fn command(actor: &str, method: &'static str) -> Command {
-    Command {
-        actor: actor.to_owned(),
-        method,
-        request_id: Uuid::now_v7().to_string(),
-        ..Command::default()
-    }
 }

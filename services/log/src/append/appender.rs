@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 use super::batch::{Asked, Believed, Known, Results, accept_all};
 use super::{Append, AppendError, Job, Reply, channel, postgres, sqlite};
 use crate::db::{Db, Schema, Tx, disk_is_full, is_refusal};
+use crate::log::REPLACED;
 use crate::record::Record;
 use crate::tail::Tail;
 
@@ -170,8 +171,8 @@ impl Appender {
         };
         if head.epoch != self.epoch {
             self.restored = true;
-            let reason = "the log was restored from a backup: this process must start again";
-            return Err(sqlx::Error::Protocol(reason.to_owned()));
+            self.tail.found(head.epoch as u64, head.position as u64);
+            return Err(sqlx::Error::Protocol(REPLACED.to_owned()));
         }
         // What is there may be more than we know of: a commit whose answer did
         // not come.

@@ -8,20 +8,19 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use futures::StreamExt;
-use samen_log::{Aggregate, Cursor, Follow, FollowError, Item, Record};
+use samen_log::react::{self, Reactor};
+use samen_log::{Cursor, Follow, FollowError, Record};
 use tokio::task::JoinSet;
 
+use super::own::{Own, Stored};
 use super::progress::Progress;
-use super::{NOTE_EVERY, PERIOD, REST, ReactError, command, history, read};
+use super::{NOTE_EVERY, PERIOD, ReactError, history, read};
 use crate::Regional;
 use crate::domain::Rejection;
 use crate::domain::feed::{Assign, Feed, FeedCommand, FeedEvent, Restore, decide};
 use crate::projection::queries;
 
 pub const NAME: &str = "assigner";
-/// Records of a source that are offered together.
-const BATCH: usize = 500;
 
 /// Runs until the deployment shuts down.
 pub async fn run(service: Regional, sources: Vec<Arc<dyn Follow>>, progress: Arc<Progress>) {
@@ -65,107 +64,118 @@ async fn assign(
     source: Arc<dyn Follow>,
     progress: Arc<Progress>,
 ) {
-    let shutdown = service.deployment.shutdown.clone();
-    let log = source.log();
-    loop {
-        let reading = read_on(&service, &agreement, source.as_ref(), &progress);
-        let result = tokio::select! {
-            () = shutdown.cancelled() => return,
-            result = reading => result,
-        };
-        let failed = match result {
-            Ok(()) => {
-                progress.ended(log, &agreement);
-                return;
-            }
-            Err(ReactError::Follow(FollowError::NotInHistory { .. })) => {
-                settle(&service, &agreement, source.as_ref(), &progress).await.err()
-            }
-            Err(error) => Some(error),
-        };
-        // Where others were faster, this one only has to look again.
-        if let Some(error) = failed.filter(|error| !error.is_elsewhere()) {
-            tracing::warn!(%error, agreement, log, "assigning begins again");
-            progress.failed(log, &agreement, error);
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(REST) => {}
-        }
+    let own = service.feed_of(&agreement);
+    let mut assigner = Assigner::new(&agreement, source.as_ref(), own, &progress);
+    tokio::select! {
+        () = service.deployment.shutdown.cancelled() => {}
+        () = react::run(source.as_ref(), &mut assigner) => {}
     }
 }
 
-/// Follows from where the feed stands, until the agreement ends.
-async fn read_on(
-    service: &Regional,
-    agreement: &str,
-    source: &dyn Follow,
-    progress: &Progress,
-) -> Result<(), ReactError> {
-    let (feed, _) = service.feeds.get::<Rejection>(agreement).await?;
-    let mut reader = Reader::from(feed.through(source.log()));
-    let mut batches = source.follow(reader.offered.clone()).ready_chunks(BATCH);
-    while let Some(batch) = batches.next().await {
-        let (agreed, _) = service.agreements.get::<Rejection>(agreement).await?;
-        let Some(terms) = agreed.in_force() else { return Ok(()) };
-        let mut records = Vec::new();
-        let mut failed = None;
-        for item in batch {
-            match item {
-                Ok(Item::Record(record)) => records.push(record),
-                Ok(Item::CaughtUp(_)) => {}
-                Err(error) => failed = Some(error),
-            }
-        }
-        let wanted = |record: &Record| terms.event_types.contains(&record.r#type);
-        for Looked { after, positions, through } in reader.look(&records, wanted) {
-            let assign = Assign {
-                agreement_id: agreement.to_owned(),
-                source_log: source.log().to_owned(),
+/// A feed, as the assigner needs it.
+pub trait Feeding: Own<Feed> {
+    /// The types of events that belong into it; `None` once its agreement has
+    /// ended.
+    fn wanted(&self) -> impl Future<Output = Result<Option<Vec<String>>, ReactError>> + Send;
+}
+
+/// Gives records of one source their place in one agreement's feed.
+pub struct Assigner<'a, F> {
+    agreement: &'a str,
+    source: &'a dyn Follow,
+    own: F,
+    progress: &'a Progress,
+    reader: Reader,
+}
+
+// === impl Assigner ===
+
+impl<'a, F: Feeding> Assigner<'a, F> {
+    pub fn new(agreement: &'a str, source: &'a dyn Follow, own: F, progress: &'a Progress) -> Self {
+        Assigner { agreement, source, own, progress, reader: Reader::from(Cursor::START) }
+    }
+}
+
+impl<F: Feeding> Reactor for Assigner<'_, F> {
+    type Error = ReactError;
+
+    async fn through(&mut self) -> Result<Cursor, ReactError> {
+        let (feed, _) = self.own.get().await?;
+        self.reader = Reader::from(feed.through(self.source.log()));
+        Ok(self.reader.offered.clone())
+    }
+
+    async fn offer(&mut self, records: &[Arc<Record>]) -> Result<bool, ReactError> {
+        let log = self.source.log();
+        let Some(types) = self.own.wanted().await? else {
+            self.progress.ended(log, self.agreement);
+            return Ok(false);
+        };
+        let wanted = |record: &Record| types.contains(&record.r#type);
+        for Looked { after, positions, through } in self.reader.look(records, wanted) {
+            let assign = FeedCommand::Assign(Assign {
+                agreement_id: self.agreement.to_owned(),
+                source_log: log.to_owned(),
                 after,
                 source_positions: positions,
                 through,
-            };
-            service.change_feed(agreement, FeedCommand::Assign(assign)).await?;
+            });
+            self.own.change(|feed| decide(feed, assign.clone())).await?;
         }
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        progress.saw(source.log(), agreement, reader.seen.clone());
+        Ok(true)
     }
-    Err(history::ended(source).into())
+
+    async fn restored(&mut self, _: FollowError) -> Result<(), ReactError> {
+        settle(&self.own, self.agreement, self.source, self.progress).await
+    }
+
+    fn saw(&mut self, seen: &Cursor) {
+        self.progress.saw(self.source.log(), self.agreement, seen.clone());
+    }
+
+    fn failed(&mut self, error: ReactError) {
+        self.progress.failed(self.source.log(), self.agreement, &error);
+    }
 }
 
 /// Withdraws the places of records that are not in the source's history any
 /// more, if there are such; an agreement that has ended has places too.
 pub async fn settle(
-    service: &Regional,
+    own: &impl Own<Feed>,
     agreement: &str,
     source: &dyn Follow,
     progress: &Progress,
 ) -> Result<(), ReactError> {
     let log = source.log();
-    let (feed, version) = service.feeds.get::<Rejection>(agreement).await?;
-    let lost = feed.through(log);
-    let stream = format!("{}/{agreement}", Feed::KIND);
-    let marks = history::marks(&service.log, &stream, version, |record| {
+    let (feed, version) = own.get().await?;
+    let marks = history::marks(own, version, |record| {
         let event: FeedEvent = read(record)?;
         let (about, through) = event.through();
         Ok((about == log).then_some(through))
     });
     let Some(shared) = history::last_shared(source, marks).await? else { return Ok(()) };
-    let (agreement_id, source_log) = (agreement.to_owned(), log.to_owned());
-    tracing::warn!(agreement, log, position = shared.position, "a source was restored");
     progress.restored(log, &shared);
-    let restore = Restore { agreement_id, source_log, lost, shared };
-    service.change_feed(agreement, FeedCommand::Restore(restore)).await
+    let restore = FeedCommand::Restore(Restore {
+        agreement_id: agreement.to_owned(),
+        source_log: log.to_owned(),
+        lost: feed.through(log),
+        shared,
+    });
+    own.change(|feed| decide(feed, restore.clone())).await
+}
+
+impl Feeding for Stored<'_, Feed> {
+    async fn wanted(&self) -> Result<Option<Vec<String>>, ReactError> {
+        let (agreement, _) = self.service.agreements.get::<Rejection>(self.id).await?;
+        Ok(agreement.in_force().map(|terms| terms.event_types.clone()))
+    }
 }
 
 impl Regional {
-    async fn change_feed(&self, agreement: &str, change: FeedCommand) -> Result<(), ReactError> {
-        let decide = |feed: &_, _| decide(feed, change.clone()).map(Into::into);
-        self.feeds.execute(command(NAME, "ChangeFeed"), agreement, decide).await?;
-        Ok(())
+    /// An agreement's feed, which this reactor changes.
+    pub(super) fn feed_of<'a>(&'a self, id: &'a str) -> Stored<'a, Feed> {
+        let (aggregates, method) = (&self.feeds, "ChangeFeed");
+        Stored { service: self, aggregates, id, actor: NAME, method }
     }
 }
 

@@ -10,16 +10,16 @@
 use async_stream::try_stream;
 use futures::{Stream, StreamExt};
 use samen_log::follow::PAGE;
-use samen_log::{Cursor, Follow, FollowError, Item, Log, Record};
+use samen_log::{Aggregate, Cursor, Follow, FollowError, Item, Record};
 
 use super::ReactError;
+use super::own::Own;
 
-/// The marks of a source, as a stream of this service's log has them: pages
-/// from the newest backwards, each in order. Those that a later one took back
-/// are left out. `mark` says what a record marks.
-pub fn marks<'a>(
-    log: &'a Log,
-    stream: &'a str,
+/// The marks of a source, as the stream of an aggregate has them, which is at
+/// this version: pages from the newest backwards, each in order. Those that a
+/// later one took back are left out. `mark` says what a record marks.
+pub fn marks<'a, A: Aggregate>(
+    own: &'a impl Own<A>,
     version: u64,
     mark: impl Fn(&Record) -> Result<Option<Cursor>, ReactError> + Send + 'a,
 ) -> impl Stream<Item = Result<Vec<Cursor>, ReactError>> + Send + 'a {
@@ -28,7 +28,7 @@ pub fn marks<'a>(
         let mut bound = u64::MAX;
         while before > 0 {
             let after = before.saturating_sub(PAGE as u64);
-            let records = log.read_stream(stream, after, (before - after) as usize).await?;
+            let records = own.records(after, (before - after) as usize).await?;
             let mut page = Vec::new();
             for record in records {
                 page.extend(mark(&record)?);
@@ -122,7 +122,7 @@ async fn known(source: &dyn Follow, marks: &[Cursor]) -> Result<usize, FollowErr
 }
 
 /// A stream that should not end, did.
-pub fn ended(source: &dyn Follow) -> FollowError {
+fn ended(source: &dyn Follow) -> FollowError {
     let reason = "its stream ended".to_owned();
     FollowError::Unavailable { log: source.log().to_owned(), reason }
 }

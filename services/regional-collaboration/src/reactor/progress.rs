@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use samen_log::{Cursor, Task};
 
+use super::ReactError;
+
 /// How far each of its tasks is, by log and agreement.
 pub struct Progress {
     task: Task,
@@ -41,8 +43,14 @@ impl Progress {
         }
     }
 
-    /// It failed there, and begins again.
-    pub fn failed(&self, log: &str, agreement: &str, error: impl ToString) {
+    /// It failed there, and begins again. Where others were faster, it only has
+    /// to look again.
+    pub fn failed(&self, log: &str, agreement: &str, error: &ReactError) {
+        if error.is_elsewhere() {
+            return;
+        }
+        let task = self.task.shown().name;
+        tracing::warn!(%error, task, log, agreement, "a reactor begins again");
         self.lock().failing.insert((log.to_owned(), agreement.to_owned()));
         self.task.failed(error);
     }
@@ -58,9 +66,10 @@ impl Progress {
 
     /// A source goes on from here in another history.
     pub fn restored(&self, log: &str, at: &Cursor) {
+        let (task, position) = (self.task.shown().name, at.position);
+        tracing::warn!(task, log, position, "a source was restored");
         self.task.note(format!(
-            "{log} was restored from a backup; it goes on after position {}",
-            at.position
+            "{log} was restored from a backup; it goes on after position {position}"
         ));
     }
 

@@ -7,14 +7,17 @@
 //! more is worked out from what the source holds now: what it does not hold any
 //! more is withdrawn, and told as that.
 
-use futures::StreamExt;
-use samen_log::command::decode;
-use samen_log::{Command, Cursor, Follow, Item, Record};
-use samen_proto::regional::{ErasureDue, ErasureReason, ErasureSeen};
-use uuid::Uuid;
+use std::sync::Arc;
 
+use samen_log::command::decode;
+use samen_log::react::{self, Reactor};
+use samen_log::{Command, Cursor, Record};
+use samen_proto::regional::{ErasureDue, ErasureReason, ErasureSeen};
+
+use super::own::Own;
 use super::progress::Progress;
-use super::{NOTE_EVERY, PERIOD, REST, ReactError};
+use super::watch::looked;
+use super::{NOTE_EVERY, PERIOD, ReactError};
 use crate::Regional;
 use crate::domain::Rejection;
 use crate::domain::erasure::{ErasureCommand, decide};
@@ -29,41 +32,49 @@ const PLACES: usize = 10_000;
 
 /// Runs until the deployment shuts down.
 pub async fn run(service: Regional, progress: Progress) {
-    let shutdown = service.deployment.shutdown.clone();
-    loop {
-        let result = tokio::select! {
-            () = shutdown.cancelled() => return,
-            result = read_on(&service, &progress) => result,
-        };
-        if let Err(error) = result
-            && !error.is_elsewhere()
-        {
-            tracing::warn!(%error, "telling partners of erasures begins again");
-            progress.failed(service.log.id(), "", error);
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(REST) => {}
-        }
+    let mut teller = Teller { service: &service, progress, noted: Cursor::START };
+    tokio::select! {
+        () = service.deployment.shutdown.cancelled() => {}
+        () = react::run(&service.log, &mut teller) => {}
     }
 }
 
-async fn read_on(service: &Regional, progress: &Progress) -> Result<(), ReactError> {
-    let own = service.log.id();
-    let (state, _) = service.sources.get::<Rejection>(own).await?;
-    let mut noted = state.through;
-    let mut items = service.log.follow(noted.clone());
-    while let Some(item) = items.next().await {
-        let Item::Record(record) = item? else { continue };
-        let told = tell(service, &record).await?;
-        let seen = Cursor::at(&record);
-        if told || seen.position - noted.position >= NOTE_EVERY {
-            service.looked(NAME, own, noted, seen.clone(), None).await?;
-            noted = seen.clone();
-        }
-        progress.saw(own, "", seen);
+struct Teller<'a> {
+    service: &'a Regional,
+    progress: Progress,
+    noted: Cursor,
+}
+
+impl Reactor for Teller<'_> {
+    type Error = ReactError;
+
+    async fn through(&mut self) -> Result<Cursor, ReactError> {
+        let own = self.service.log.id();
+        self.noted = self.service.source_of(NAME, own).get().await?.0.through;
+        Ok(self.noted.clone())
     }
-    Ok(())
+
+    async fn offer(&mut self, records: &[Arc<Record>]) -> Result<bool, ReactError> {
+        let log = self.service.log.id();
+        for record in records {
+            let told = tell(self.service, record).await?;
+            let seen = Cursor::at(record);
+            if told || seen.position - self.noted.position >= NOTE_EVERY {
+                let before = std::mem::replace(&mut self.noted, seen.clone());
+                let own = self.service.source_of(NAME, log);
+                looked(&own, log, before, seen, None).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn saw(&mut self, seen: &Cursor) {
+        self.progress.saw(self.service.log.id(), "", seen.clone());
+    }
+
+    fn failed(&mut self, error: ReactError) {
+        self.progress.failed(self.service.log.id(), "", &error);
+    }
 }
 
 /// Tells partners what follows from a record; says whether it is one from which
@@ -130,18 +141,11 @@ impl Regional {
         places: SentPlaces,
     ) -> Result<(), ReactError> {
         for positions in places.positions.chunks(PLACES) {
-            let from = format!(
-                "{} {} {} {} {:?}",
-                record.log,
-                record.epoch,
-                record.position,
-                places.agreement,
-                positions.first()
-            );
+            let what = format!("{} {:?}", places.agreement, positions.first());
             let command = Command {
                 actor: NAME.to_owned(),
                 method: "Erase",
-                request_id: Uuid::new_v5(&Uuid::NAMESPACE_OID, from.as_bytes()).to_string(),
+                request_id: react::command_id(record, &what),
                 ..Command::default()
             };
             let due = ErasureCommand::Due(ErasureDue {

@@ -9,16 +9,16 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
 use futures::future::join_all;
 use prost::{Message, Name};
-use samen_log::{Aggregate, Cursor, Follow, FollowError, Item, Record};
+use samen_log::react::{self, Reactor};
+use samen_log::{Cursor, Follow, FollowError, Record};
 use samen_proto::privacy::ContentErased;
 
+use super::own::{Own, Stored};
 use super::progress::Progress;
-use super::{NOTE_EVERY, REST, ReactError, assign, command, history, read};
+use super::{NOTE_EVERY, ReactError, assign, history, read};
 use crate::Regional;
-use crate::domain::Rejection;
 use crate::domain::source::{Look, Source, SourceEvent, decide};
 use crate::projection::queries;
 
@@ -30,95 +30,122 @@ pub async fn run(service: Regional, sources: Vec<Arc<dyn Follow>>, progress: Pro
 }
 
 async fn watch(service: &Regional, source: &dyn Follow, progress: &Progress) {
-    let shutdown = &service.deployment.shutdown;
-    let log = source.log();
-    loop {
-        let result = tokio::select! {
-            () = shutdown.cancelled() => return,
-            result = read_on(service, source, progress) => result,
-        };
-        let failed = match result {
-            Ok(()) => None,
-            Err(ReactError::Follow(FollowError::NotInHistory { .. })) => {
-                go_back(service, source, progress).await.err()
-            }
-            Err(error) => Some(error),
-        };
-        if let Some(error) = failed.filter(|error| !error.is_elsewhere()) {
-            tracing::warn!(%error, log, "looking for erasures begins again");
-            progress.failed(log, "", error);
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(REST) => {}
-        }
+    let own = service.source_of(NAME, source.log());
+    let mut watcher = Watcher::new(source, own, progress);
+    tokio::select! {
+        () = service.deployment.shutdown.cancelled() => {}
+        () = react::run(source, &mut watcher) => {}
     }
 }
 
-/// Follows from where the source was looked through to.
-async fn read_on(
-    service: &Regional,
-    source: &dyn Follow,
-    progress: &Progress,
-) -> Result<(), ReactError> {
-    let log = source.log();
-    let (state, _) = service.sources.get::<Rejection>(log).await?;
-    let mut noted = state.through;
-    let mut seen = noted.clone();
-    let mut items = source.follow(noted.clone());
-    settle_ended(service, source, progress).await?;
-    while let Some(item) = items.next().await {
-        let Item::Record(record) = item? else {
-            progress.saw(log, "", seen.clone());
-            continue;
-        };
-        let restored = seen.position > 0 && record.epoch != seen.epoch;
-        seen = Cursor::at(&record);
-        let erased = erased(&record)?;
-        if erased.is_some() || seen.position - noted.position >= NOTE_EVERY {
-            service.looked(NAME, log, noted, seen.clone(), erased).await?;
-            noted = seen.clone();
+/// How far a source was looked through, as the watcher needs it.
+pub trait Watching: Own<Source> {
+    /// The source may have been restored: settles the feeds whose agreements
+    /// have ended. Those of the others look after themselves.
+    fn settle_ended(
+        &self,
+        source: &dyn Follow,
+        progress: &Progress,
+    ) -> impl Future<Output = Result<(), ReactError>> + Send;
+}
+
+/// Records what one source erases.
+pub struct Watcher<'a, W> {
+    source: &'a dyn Follow,
+    own: W,
+    progress: &'a Progress,
+    noted: Cursor,
+    seen: Cursor,
+}
+
+// === impl Watcher ===
+
+impl<'a, W: Watching> Watcher<'a, W> {
+    pub fn new(source: &'a dyn Follow, own: W, progress: &'a Progress) -> Self {
+        Watcher { source, own, progress, noted: Cursor::START, seen: Cursor::START }
+    }
+
+    async fn look(&mut self, record: &Record) -> Result<(), ReactError> {
+        let restored = self.seen.position > 0 && record.epoch != self.seen.epoch;
+        self.seen = Cursor::at(record);
+        let erased = erased(record)?;
+        if erased.is_some() || self.seen.position - self.noted.position >= NOTE_EVERY {
+            let before = std::mem::replace(&mut self.noted, self.seen.clone());
+            looked(&self.own, self.source.log(), before, self.seen.clone(), erased).await?;
         }
         if restored {
-            settle_ended(service, source, progress).await?;
+            self.own.settle_ended(self.source, self.progress).await?;
         }
-        progress.saw(log, "", seen.clone());
+        Ok(())
     }
-    Err(history::ended(source).into())
 }
 
-/// The source was restored from a backup: goes back to the newest place that
-/// its history still has.
-async fn go_back(
-    service: &Regional,
-    source: &dyn Follow,
-    progress: &Progress,
-) -> Result<(), ReactError> {
-    let log = source.log();
-    let (state, version) = service.sources.get::<Rejection>(log).await?;
-    let stream = format!("{}/{log}", Source::KIND);
-    let marks = history::marks(&service.log, &stream, version, |record| {
-        Ok(Some(read::<SourceEvent>(record)?.through()))
-    });
-    let (newest, lost) = history::newest_mark(source, marks).await?;
-    if lost.is_none() {
-        return Ok(());
+impl<W: Watching> Reactor for Watcher<'_, W> {
+    type Error = ReactError;
+
+    async fn through(&mut self) -> Result<Cursor, ReactError> {
+        self.noted = self.own.get().await?.0.through;
+        self.seen = self.noted.clone();
+        self.own.settle_ended(self.source, self.progress).await?;
+        Ok(self.noted.clone())
     }
-    tracing::warn!(log, position = newest.position, "a source was restored");
-    progress.restored(log, &newest);
-    service.looked(NAME, log, state.through, newest, None).await
+
+    async fn offer(&mut self, records: &[Arc<Record>]) -> Result<bool, ReactError> {
+        for record in records {
+            self.look(record).await?;
+        }
+        Ok(true)
+    }
+
+    /// Goes back to the newest place that the source's history still has.
+    async fn restored(&mut self, _: FollowError) -> Result<(), ReactError> {
+        let log = self.source.log();
+        let (state, version) = self.own.get().await?;
+        let marks = history::marks(&self.own, version, |record| {
+            Ok(Some(read::<SourceEvent>(record)?.through()))
+        });
+        let (newest, lost) = history::newest_mark(self.source, marks).await?;
+        if lost.is_none() {
+            return Ok(());
+        }
+        self.progress.restored(log, &newest);
+        looked(&self.own, log, state.through, newest, None).await
+    }
+
+    fn saw(&mut self, seen: &Cursor) {
+        self.progress.saw(self.source.log(), "", seen.clone());
+    }
+
+    fn failed(&mut self, error: ReactError) {
+        self.progress.failed(self.source.log(), "", &error);
+    }
 }
 
-/// Feeds whose agreements hold look after themselves.
-async fn settle_ended(
-    service: &Regional,
-    source: &dyn Follow,
-    progress: &Progress,
+/// Records up to where a log was looked through, and what the record there
+/// erases.
+pub(super) async fn looked(
+    own: &impl Own<Source>,
+    log: &str,
+    before: Cursor,
+    at: Cursor,
+    erased: Option<ContentErased>,
 ) -> Result<(), ReactError> {
-    for agreement in queries::agreements_ended(&service.store.schema()).await? {
-        assign::settle(service, &agreement, source, progress).await?;
+    let look = Look { source_log: log.to_owned(), before, at, erased };
+    own.change(|source| decide(source, look.clone())).await
+}
+
+impl Watching for Stored<'_, Source> {
+    async fn settle_ended(
+        &self,
+        source: &dyn Follow,
+        progress: &Progress,
+    ) -> Result<(), ReactError> {
+        let service = self.service;
+        for agreement in queries::agreements_ended(&service.store.schema()).await? {
+            assign::settle(&service.feed_of(&agreement), &agreement, source, progress).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// What a record erases.
@@ -133,19 +160,8 @@ fn erased(record: &Record) -> Result<Option<ContentErased>, ReactError> {
 }
 
 impl Regional {
-    /// Records up to where a log was looked through, and what the record there
-    /// erases.
-    pub(super) async fn looked(
-        &self,
-        who: &str,
-        log: &str,
-        before: Cursor,
-        at: Cursor,
-        erased: Option<ContentErased>,
-    ) -> Result<(), ReactError> {
-        let look = Look { source_log: log.to_owned(), before, at, erased };
-        let decide = |source: &_, _| decide(source, look.clone()).map(Into::into);
-        self.sources.execute(command(who, "Look"), log, decide).await?;
-        Ok(())
+    /// How far a log was looked through, which this reactor changes.
+    pub(super) fn source_of<'a>(&'a self, actor: &'static str, id: &'a str) -> Stored<'a, Source> {
+        Stored { service: self, aggregates: &self.sources, id, actor, method: "Look" }
     }
 }
