@@ -6,8 +6,8 @@ use futures::future::join_all;
 use samen_log::record::Position;
 use samen_log::store::WaitError;
 use samen_log::{
-    Aggregate, Aggregates, Backup, Command, CommandError, DestroyedKeys, Exchanged, Follow,
-    Keyring, Leases, Log, MasterKey, Store, Tasks, back_up, events,
+    Aggregate, Aggregates, Backup, Command, CommandError, DestroyedKeys, EmptyLog, Exchanged,
+    Follow, Keyring, Leases, Log, MasterKey, Store, Tasks, back_up, events,
 };
 use samen_proto::requests::{RequestFiled, Status, StatusChanged};
 use samen_tests::{Place, on_both_databases, scratch};
@@ -195,9 +195,9 @@ async fn an_outcome_from_before_a_restore_can_be_waited_for(place: Place) {
     let logs = [log.schema().clone()];
     back_up(&to, &master, &logs, &|_, _, _| {}).await.expect("a backup");
     let there = place.another().await;
-    let schema = Log::tables(&there.location().await).await.expect("tables");
+    let empty = EmptyLog::at(&there.location().await, LOG).await.expect("tables");
     let backup = Backup::open(&to, &master).await.expect("a backup");
-    let logs = [(LOG.to_owned(), schema)];
+    let logs = [empty];
     backup.restore(&logs, &DestroyedKeys::default(), &|_, _, _| {}).await.expect("restored");
 
     let (log, location) = (there.log(LOG).await, there.location().await);

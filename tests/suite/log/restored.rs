@@ -9,8 +9,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use samen_log::jetstream::JetStreamLog;
 use samen_log::{
-    Backup, Cursor, DestroyedKeys, Exchanged, Follow, FollowError, Item, Log, MasterKey, back_up,
-    on_db,
+    Backup, Cursor, DestroyedKeys, EmptyLog, Exchanged, Follow, FollowError, Item, Log, MasterKey,
+    back_up, on_db,
 };
 use samen_tests::{Nats, Place, scratch};
 use tokio::time::timeout;
@@ -26,8 +26,7 @@ async fn restore_in_place(from: &Path, master: &MasterKey, place: &Place, log: &
         drop.execute(pool).await.expect("it is dropped");
     });
     let backup = Backup::open(from, master).await.expect("a backup");
-    let schema = Log::tables(&place.location().await).await.expect("tables");
-    let logs = [(LOG.to_owned(), schema)];
+    let logs = [EmptyLog::at(&place.location().await, LOG).await.expect("tables")];
     let none = DestroyedKeys::default();
     backup.restore(&logs, &none, &|_, _, _| {}).await.expect("restored");
 }
