@@ -274,13 +274,13 @@ async fn a_standby_whose_database_fell_silent_still_sees_and_takes_over() {
         proxy.cut();
         eventually(SOON, "it fell silent", async || (proxy.cuts() > before).then_some(())).await;
         write_and_see(&log, &second).await;
+        drop(first_runs);
+        write_and_see(&log, &second).await;
         let another = first.rebuild("a test").await.expect("begun");
         eventually(SOON, "another serves", async || {
             (serving(&second).await == another).then_some(())
         })
         .await;
-        drop(first_runs);
-        write_and_see(&log, &second).await;
     }))
     .await;
 }
