@@ -2,7 +2,7 @@
 //! database, and back from them into an empty one, of either kind.
 //!
 //! - [`write`]: a backup, of logs that go on growing meanwhile;
-//! - [`restore`]: the way back, all or nothing;
+//! - [`restore`]: the way back, all or nothing; [`empty`]: into what;
 //! - [`manifest`]: what a backup says about itself, signed;
 //! - [`files`]: private files that are on the disk when it is said so.
 //!
@@ -20,13 +20,15 @@ use std::time::Duration;
 use crate::note::NoteError;
 use crate::record::{GENESIS, Record, hash};
 
+mod empty;
 mod files;
 mod manifest;
 mod restore;
 mod write;
 
+pub use empty::EmptyLog;
 pub use manifest::{Entry, LogManifest, Manifest};
-pub use restore::{Backup, EmptyLog};
+pub use restore::Backup;
 pub use write::back_up;
 
 /// The file that makes a folder a backup.

@@ -276,9 +276,13 @@ async fn commands_are_accepted_while_what_queries_read_is_built() {
     };
     assert!(!eventually(SOON, "it answers", &mut serves).await, "not to be called yet");
     let mut operations = deployment.operations("service-requests").await;
-    let now = status(&mut operations).await;
-    assert_eq!(now.head, 5);
-    assert_eq!(task(&now, "projector").holder, "elsewhere");
+    eventually(SOON, "it is told who builds", async || {
+        let now = status(&mut operations).await;
+        assert_eq!(now.head, 5);
+        let mut tasks = now.tasks.iter();
+        tasks.any(|task| task.name == lease && task.holder == "elsewhere").then_some(())
+    })
+    .await;
     let mut resident = deployment.requests("r", &["resident"]).await;
     let filed = resident.file_request(report("erbij")).await.expect("accepted").into_inner();
     assert_eq!(filed.number, 6);

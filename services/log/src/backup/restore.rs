@@ -16,16 +16,14 @@ use std::time::Instant;
 use jiff::Timestamp;
 use prost::Message;
 use samen_proto::log::{BackupCommand, BackupKey, BackupRecord};
-use sqlx::{Connection, PgConnection, Row};
 
+use super::empty::{EmptyLog, Found, check_empty, hold};
 use super::files;
 use super::manifest::{Entry, LogManifest, Manifest};
 use super::{BackupError, Chain, Done, MANIFEST, Progress, RESTORING};
 use crate::append::{self, Appended, CommandId, Head, NewKey, Written};
-use crate::db::{Db, Location, Schema};
+use crate::db::{Db, Schema};
 use crate::destroyed::{self, DestroyedKeys};
-use crate::lease::Leases;
-use crate::log::Log;
 use crate::note::Signer;
 use crate::record::{GENESIS, SALT_BYTES, micros};
 use crate::seal::MasterKey;
@@ -38,46 +36,6 @@ const BATCH: usize = 2_000;
 pub struct Backup {
     folder: PathBuf,
     manifest: Manifest,
-}
-
-/// Where a log is restored.
-pub struct EmptyLog {
-    pub id: String,
-    pub schema: Schema,
-    /// Those of the log's service.
-    leases: Leases,
-}
-
-/// What a log is to somebody who wants to restore into it.
-enum State {
-    Empty,
-    /// A restore began here and did not end.
-    Interrupted,
-    /// Restored, and nothing was appended since.
-    Untouched,
-    InUse,
-}
-
-/// Where a log's head was found: its epoch and position.
-type Found = Option<(i64, i64)>;
-
-// === impl EmptyLog ===
-
-impl EmptyLog {
-    /// The place of the log with this id: tables made where there are none.
-    pub async fn at(location: &Location, id: &str) -> sqlx::Result<Self> {
-        let schema = Log::tables(location).await?;
-        Ok(EmptyLog { id: id.to_owned(), schema, leases: Leases::open(location).await? })
-    }
-
-    /// Refuses a log whose service runs.
-    async fn check_unused(&self) -> Result<(), BackupError> {
-        let processes = self.leases.alive().await?.join(", ");
-        if processes.is_empty() {
-            return Ok(());
-        }
-        Err(BackupError::InUse { log: self.id.clone(), processes })
-    }
 }
 
 // === impl Backup ===
@@ -293,70 +251,6 @@ async fn write(schema: &Schema, head: &Head, written: &Written) -> sqlx::Result<
     let mut tx = schema.begin().await?;
     append::write(schema, &mut tx, head, written).await?;
     tx.commit().await
-}
-
-/// Keeps other restores away. An SQLite file is its process's own already.
-async fn hold(log: &EmptyLog) -> Result<Option<PgConnection>, BackupError> {
-    let EmptyLog { id, schema, .. } = log;
-    let Db::Postgres(pool) = &schema.db else { return Ok(None) };
-    let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
-    let held: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock(hashtext($1))")
-        .bind(format!("restore {}", schema.name()))
-        .fetch_one(&mut connection)
-        .await?;
-    if held { Ok(Some(connection)) } else { Err(BackupError::Busy(id.clone())) }
-}
-
-/// Refuses logs that somebody may have been told something about. Those where
-/// a restore was interrupted count as empty, and, only together with such a
-/// one, those that it had restored.
-async fn check_empty(logs: &[EmptyLog]) -> Result<Vec<Found>, BackupError> {
-    let mut found = Vec::new();
-    let mut interrupted = false;
-    let mut restored = None;
-    for EmptyLog { id, schema, .. } in logs {
-        let (state, head) = state(id, schema).await?;
-        match state {
-            State::Empty => {}
-            State::Interrupted => interrupted = true,
-            State::Untouched => restored = Some(id),
-            State::InUse => return Err(BackupError::Occupied(id.clone())),
-        }
-        found.push(head);
-    }
-    match restored {
-        Some(id) if !interrupted => Err(BackupError::Occupied(id.clone())),
-        _ => Ok(found),
-    }
-}
-
-async fn state(id: &str, schema: &Schema) -> Result<(State, Found), BackupError> {
-    let head = schema.sql("SELECT log, epoch, position FROM {s}.head WHERE one = 1");
-    let last = schema.sql("SELECT epoch FROM {s}.record ORDER BY position DESC LIMIT 1");
-    let keys = schema.sql("SELECT count(*) FROM (SELECT 1 FROM {s}.sealing_key LIMIT 1) AS k");
-    let (head, last, keys) = on_db!(&schema.db, pool => {
-        let head = sqlx::query(head).fetch_optional(pool).await?;
-        let head = head.map(|row| {
-            (row.get::<String, _>(0), row.get::<i64, _>(1), row.get::<i64, _>(2))
-        });
-        let last: Option<i64> = sqlx::query_scalar(last).fetch_optional(pool).await?;
-        let keys: i64 = sqlx::query_scalar(keys).fetch_one(pool).await?;
-        (head, last, keys)
-    });
-    let Some((found, epoch, position)) = head else {
-        let empty = last.is_none() && keys == 0;
-        return Ok((if empty { State::Empty } else { State::InUse }, None));
-    };
-    if found != id {
-        return Err(BackupError::OtherLog { found, expected: id.to_owned() });
-    }
-    let state = match last {
-        _ if epoch == RESTORING => State::Interrupted,
-        None if position == 0 && keys == 0 => State::Empty,
-        Some(last) if last < epoch => State::Untouched,
-        _ => State::InUse,
-    };
-    Ok((state, Some((epoch, position))))
 }
 
 /// Puts a log's head into the epoch in which nobody uses it, unless somebody
