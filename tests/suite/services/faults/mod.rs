@@ -50,7 +50,7 @@ struct Inner {
     asked: usize,
     /// By the request's id: its number, which is its position.
     filed: HashMap<String, u64>,
-    /// The position told last.
+    /// The newest position told.
     last: Option<Position>,
     /// How often each code and reason was given.
     refusals: HashMap<(Code, String), usize>,
@@ -75,7 +75,11 @@ impl Told {
         let mut inner = self.lock();
         let before = inner.filed.insert(filed.id.clone(), filed.number);
         assert!(before.is_none_or(|number| number == filed.number), "{filed:?} was {before:?}");
-        inner.last.clone_from(&filed.position);
+        // Who asks again is told of a position from before.
+        let position = |of: &Option<Position>| of.as_ref().map(|of| of.position);
+        if position(&filed.position) > position(&inner.last) {
+            inner.last.clone_from(&filed.position);
+        }
     }
 
     fn refuse(&self, refusal: &Refusal) {
