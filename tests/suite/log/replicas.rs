@@ -80,7 +80,7 @@ async fn end_listening(database: &mut PgConnection) -> usize {
     sqlx::query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE datname = current_database() AND pid <> pg_backend_pid()
-           AND (query LIKE 'LISTEN%' OR query LIKE 'SELECT position FROM%')",
+           AND (query LIKE 'LISTEN%' OR query LIKE 'SELECT epoch, position FROM%')",
     )
     .fetch_all(database)
     .await

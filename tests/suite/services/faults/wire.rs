@@ -63,7 +63,7 @@ async fn what_one_replica_wrote_another_shows_also_when_it_was_not_told() {
             // Whoever listens is deaf for a moment.
             let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                        WHERE datname = current_database() AND pid <> pg_backend_pid()
-                         AND (query LIKE 'LISTEN%' OR query LIKE 'SELECT position FROM%')";
+                         AND (query LIKE 'LISTEN%' OR query LIKE 'SELECT epoch, position FROM%')";
             sqlx::query(sql).fetch_all(&mut operator).await.expect("ended");
         }
     }
