@@ -135,16 +135,20 @@ impl Leases {
         sqlx::query_scalar(schema.sql(&sql)).bind(begin).fetch_one(pool).await
     }
 
-    /// Which processes hold anything, once those have had time to seem dead
-    /// that are.
+    /// Which processes renewed anything that they keep ([`keep`](Self::keep)) a
+    /// moment ago, once those have had time to seem dead that are.
     pub async fn alive(&self) -> sqlx::Result<Vec<String>> {
         let Some(schema) = &self.schema else { return Ok(Vec::new()) };
         let Db::Postgres(pool) = &schema.db else { return Ok(Vec::new()) };
-        let sql =
-            format!("SELECT DISTINCT holder FROM {{s}}.lease WHERE until > {NOW} ORDER BY holder");
+        // What is taken for a term only ends before that.
+        let sql = format!(
+            "SELECT DISTINCT holder FROM {{s}}.lease WHERE until > {NOW} + $1 ORDER BY holder"
+        );
+        let renewed = (LIFE - TERM).as_micros() as i64;
         let began = Instant::now();
         loop {
-            let holders: Vec<String> = sqlx::query_scalar(schema.sql(&sql)).fetch_all(pool).await?;
+            let holders = sqlx::query_scalar(schema.sql(&sql)).bind(renewed).fetch_all(pool);
+            let holders: Vec<String> = holders.await?;
             if holders.is_empty() || began.elapsed() > TERM {
                 return Ok(holders);
             }

@@ -263,10 +263,24 @@ async fn commands_are_accepted_while_what_queries_read_is_built() {
     deployment.forget_projections().await;
     // Somebody else is said to build it, for as long as the test wants.
     let database = deployment.database().expect("a database").to_owned();
+    let mut elsewhere = PgConnection::connect(&database).await.expect("the database");
     let mut database = PgConnection::connect(&database).await.expect("the database");
     let lease = format!("projector {store}");
-    let take = "INSERT INTO requests_lease.lease VALUES ($1, 'elsewhere', $2)";
-    sqlx::query(take).bind(&lease).bind(i64::MAX).execute(&mut database).await.expect("taken");
+    let name = lease.clone();
+    let mut take = async move || {
+        let take = "INSERT INTO requests_lease.lease
+                    VALUES ($1, 'elsewhere',
+                            (extract(epoch FROM clock_timestamp()) * 1000000)::bigint + 3500000)
+                    ON CONFLICT (name) DO UPDATE SET until = excluded.until";
+        sqlx::query(take).bind(&name).execute(&mut elsewhere).await.expect("taken");
+    };
+    take().await;
+    let taking = tokio::spawn(async move {
+        loop {
+            take().await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    });
     deployment.restart_without_waiting().await;
 
     let mut health = HealthClient::new(deployment.requests_channel());
@@ -298,6 +312,8 @@ async fn commands_are_accepted_while_what_queries_read_is_built() {
     let said = deployment.service_process("service-requests").output();
     assert!(!said.contains("listens on"), "{said}");
 
+    taking.abort();
+    let _ = taking.await;
     let give = "DELETE FROM requests_lease.lease WHERE name = $1";
     sqlx::query(give).bind(&lease).execute(&mut database).await.expect("given back");
     let process = deployment.service_process("service-requests");

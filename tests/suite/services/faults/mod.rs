@@ -187,7 +187,7 @@ async fn file(mut client: Client, told: &Told) {
 async fn see(client: &mut Client, id: &str, at_least: Option<Position>) {
     let ask = GetRequestRequest { id: id.to_owned(), at_least };
     eventually(SOON, "it is seen", async || match client.get_request(ask.clone()).await {
-        Err(later) if later.code() == Code::DeadlineExceeded => None,
+        Err(later) if matches!(later.code(), Code::DeadlineExceeded | Code::Unavailable) => None,
         seen => Some(seen.expect("it is seen")),
     })
     .await;
