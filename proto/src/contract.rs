@@ -65,10 +65,10 @@ pub fn is_exchanged(event_type: &str) -> bool {
     EXCHANGED.contains(event_type)
 }
 
-/// The event types of every service: the messages in files named
-/// `events.proto`.
+/// The event types of every service: the messages in files whose name ends
+/// with `events.proto`.
 pub fn event_types() -> impl Iterator<Item = MessageDescriptor> {
-    pool().files().filter(|file| file.name().ends_with("/events.proto")).flat_map(|file| {
+    pool().files().filter(|file| file.name().ends_with("events.proto")).flat_map(|file| {
         let messages: Vec<_> = file.messages().collect();
         messages
     })
