@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
-use prost_reflect::{
+use prost_reflect::{ReflectMessage, 
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
     Value,
 };
@@ -12,6 +12,9 @@ use crate::options::{Privacy, Role};
 
 /// The contract as an encoded `FileDescriptorSet`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contract.bin"));
+
+/// The full name of an instant.
+const TIMESTAMP: &str = "google.protobuf.Timestamp";
 
 /// The full name of the one message type whose content is encrypted.
 pub const SEALED: &str = "samen.log.v1.Sealed";
@@ -119,4 +122,46 @@ fn roles(access: &DynamicMessage) -> Vec<Role> {
         .filter_map(|n| Role::try_from(n).ok())
         .filter(|r| *r != Role::Unspecified)
         .collect()
+}
+
+/// What a message of this type says, field by field, as text: without what is
+/// sealed and what it leaves at its default. `None` for what is no such message.
+pub fn said(kind: &str, data: &[u8]) -> Option<Vec<(String, String)>> {
+    let message = DynamicMessage::decode(pool().get_message_by_name(kind)?, data).ok()?;
+    Some(fields_said(&message))
+}
+
+fn fields_said(message: &DynamicMessage) -> Vec<(String, String)> {
+    let fields = message.fields().filter(|(field, _)| !is_sealed(field));
+    fields.map(|(field, value)| (field.name().to_owned(), words(&field, value))).collect()
+}
+
+fn words(field: &FieldDescriptor, value: &Value) -> String {
+    match (value, field.kind()) {
+        (Value::Bool(value), _) => value.to_string(),
+        (Value::I32(value), _) => value.to_string(),
+        (Value::I64(value), _) => value.to_string(),
+        (Value::U32(value), _) => value.to_string(),
+        (Value::U64(value), _) => value.to_string(),
+        (Value::F32(value), _) => value.to_string(),
+        (Value::F64(value), _) => value.to_string(),
+        (Value::String(text), _) => text.clone(),
+        (Value::EnumNumber(number), Kind::Enum(kind)) => {
+            kind.get_value(*number).map_or_else(|| number.to_string(), |v| v.name().to_owned())
+        }
+        (Value::List(values), _) => {
+            values.iter().map(|value| words(field, value)).collect::<Vec<_>>().join(", ")
+        }
+        (Value::Message(message), _) => {
+            match message.transcode_to::<prost_types::Timestamp>() {
+                Ok(instant) if message.descriptor().full_name() == TIMESTAMP => instant.to_string(),
+                _ => {
+                    let said = fields_said(message).into_iter();
+                    said.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+                }
+            }
+        }
+        // Nothing that a person reads.
+        (Value::Bytes(_) | Value::Map(_) | Value::EnumNumber(_), _) => String::new(),
+    }
 }

@@ -213,7 +213,7 @@ impl Privacy {
             let decided = self.people.execute(command.clone(), person, |_, _| {
                 may_erase(Some(person), &held, &holds, &self.retention, now)?;
                 let events = vec![forgotten.clone().into()];
-                Ok(Decision { events, guards: vec![guard.clone()], not_after: None })
+                Ok(Decision { guards: vec![guard.clone()], ..events.into() })
             });
             match decided.await {
                 Err(CommandError::Append(AppendError::Conflict { .. })) => {}
@@ -273,7 +273,7 @@ impl Privacy {
                     may_erase(Some(speaker), &[], &holds, &self.retention, now)?;
                 }
                 let events = vec![RedactionEvent::from(redacted.clone())];
-                Ok(Decision { events, guards: vec![guard.clone()], not_after: None })
+                Ok(Decision { guards: vec![guard.clone()], ..events.into() })
             });
             match decided.await {
                 Err(CommandError::Append(AppendError::Conflict { .. })) => {}

@@ -3,5 +3,7 @@
 
 pub mod audit;
 pub mod location;
+pub mod norm;
 pub mod request;
+pub mod routing;
 pub mod status;

@@ -9,7 +9,7 @@ use samen_proto::requests::{NeighbourhoodCount, RequestFilter, ServiceRequest};
 use samen_server::paging::{self, Page, PageEnd};
 use samen_server::time::micros;
 
-use super::row::RequestRow;
+use super::row::{self, RequestRow};
 
 /// Who sees which requests.
 #[derive(Clone, Debug)]
@@ -35,10 +35,8 @@ impl Visible {
 
 /// One request with its sealed parts.
 pub async fn get(schema: &Schema, visible: &Visible, id: &str) -> sqlx::Result<Option<RequestRow>> {
-    let mut sql = Sql::new(
-        schema,
-        "SELECT body, filed_by, description, reporter FROM {s}.request WHERE id = ",
-    );
+    let select = format!("SELECT {} FROM {{s}}.request WHERE id = ", row::COLUMNS);
+    let mut sql = Sql::new(schema, &select);
     sql.bind(id);
     restrict(&mut sql, visible);
     let found = sql.fetch(&schema.db).await?;
@@ -51,8 +49,8 @@ pub async fn get_all(schema: &Schema, ids: &BTreeSet<String>) -> sqlx::Result<Ve
     let mut sql = Sql::new(schema, "SELECT body, filed_by FROM {s}.request WHERE id");
     sql.any_of(ids.iter().map(String::as_str)).push(" ORDER BY number");
     let row = |row: &Row| {
-        let (description, reporter) = (Vec::new(), Vec::new());
-        Ok(RequestRow { body: body(row, 0)?, filed_by: row.text(1), description, reporter })
+        let row = RequestRow { body: body(row, 0)?, filed_by: row.text(1), ..Default::default() };
+        Ok(row)
     };
     let rows = sql.fetch(&schema.db).await?.iter().map(row).collect::<Result<_, _>>();
     rows.map_err(|e: DecodeError| sqlx::Error::Decode(e.into()))

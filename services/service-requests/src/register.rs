@@ -1,0 +1,166 @@
+//! What the service goes by, in memory: the catalogue, the organisation, the
+//! routing and the networks, as the store has them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message;
+use samen_log::{Cursor, Log, Store, supervise};
+use samen_proto::requests::*;
+use samen_server::Deployment;
+use tokio::sync::watch;
+
+use crate::projection::register::{self as rows, RegisterRow};
+
+/// How often another process's projecting is looked for.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a look-up waits for what was defined a moment ago.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// What the service goes by at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Register {
+    newest: u64,
+    pub categories: BTreeMap<String, CategoryView>,
+    pub organisation: Organisation,
+    pub organisation_version: u64,
+    pub routing: Routing,
+    pub routing_version: u64,
+    pub networks: BTreeMap<String, NetworkView>,
+}
+
+/// The register as it changes. Cheap to clone.
+#[derive(Clone)]
+pub struct Registered {
+    log: Log,
+    store: Store,
+    now: watch::Receiver<Arc<Register>>,
+    send: Arc<watch::Sender<Arc<Register>>>,
+}
+
+impl Register {
+    fn of(rows: Vec<RegisterRow>) -> Result<Self, prost::DecodeError> {
+        let mut register = Register::default();
+        for row in rows {
+            register.newest = register.newest.max(row.position);
+            let RegisterRow { version, retired, body, .. } = row;
+            let body = body.as_slice();
+            match row.stream.split_once('/') {
+                Some(("category", code)) => {
+                    let category = Some(Category::decode(body)?);
+                    let view = CategoryView { category, retired, version };
+                    register.categories.insert(code.to_owned(), view);
+                }
+                Some(("organisation", _)) => {
+                    register.organisation = Organisation::decode(body)?;
+                    register.organisation_version = version;
+                }
+                Some(("routing", _)) => {
+                    register.routing = Routing::decode(body)?;
+                    register.routing_version = version;
+                }
+                Some(("network", id)) => {
+                    let network = Some(Network::decode(body)?);
+                    let view = NetworkView { network, retired, version };
+                    register.networks.insert(id.to_owned(), view);
+                }
+                _ => {}
+            }
+        }
+        Ok(register)
+    }
+
+    /// A category under which something can be reported now.
+    pub fn category(&self, code: &str) -> Option<&Category> {
+        self.categories.get(code).filter(|view| !view.retired)?.category.as_ref()
+    }
+
+    /// A network that takes part now.
+    pub fn network(&self, id: &str) -> Option<&Network> {
+        self.networks.get(id).filter(|view| !view.retired)?.network.as_ref()
+    }
+
+    /// A team.
+    pub fn team(&self, code: &str) -> Option<&Team> {
+        self.organisation.teams.iter().find(|team| team.code == code)
+    }
+
+    /// A department.
+    pub fn department(&self, code: &str) -> Option<&Department> {
+        self.organisation.departments.iter().find(|department| department.code == code)
+    }
+
+    /// The networks that somebody is a member of.
+    pub fn networks_of(&self, person: &str) -> impl Iterator<Item = &Network> {
+        let taking_part = self.networks.values().filter(|view| !view.retired);
+        taking_part
+            .filter_map(|view| view.network.as_ref())
+            .filter(move |network| network.members.iter().any(|member| member == person))
+    }
+}
+
+impl Registered {
+    /// Reads it, and follows what changes; ends at shutdown.
+    pub async fn start(log: Log, store: Store, deployment: &Deployment) -> sqlx::Result<Self> {
+        let (send, now) = watch::channel(Arc::default());
+        let registered = Registered { log, store, now, send: Arc::new(send) };
+        registered.read().await?;
+        let following = registered.clone();
+        let shutdown = deployment.shutdown.clone();
+        supervise("register", shutdown.clone(), async move {
+            let mut changed = following.store.watch();
+            while !shutdown.is_cancelled() {
+                tokio::select! {
+                    () = shutdown.cancelled() => {}
+                    _ = tokio::time::timeout(LOOK, changed.changed()) => {
+                        changed.borrow_and_update();
+                        if let Err(error) = following.read().await {
+                            tracing::warn!(%error, "the register cannot be read");
+                        }
+                    }
+                }
+            }
+        });
+        Ok(registered)
+    }
+
+    /// As it is, as far as this process knows.
+    pub fn now(&self) -> Arc<Register> {
+        self.now.borrow().clone()
+    }
+
+    /// As it is with everything that this process knows to be in the log: for
+    /// who does not find what was defined a moment ago.
+    pub async fn newest(&self) -> sqlx::Result<Arc<Register>> {
+        let at = self.log.newest().await?.unwrap_or_default();
+        let seen = self.store.see(self.log.id(), &at);
+        // Who waits in vain is told what is known so far.
+        let _: Result<_, _> = tokio::time::timeout(WAIT, seen).await;
+        self.read().await?;
+        Ok(self.now())
+    }
+
+    async fn read(&self) -> sqlx::Result<()> {
+        let schema = self.store.schema();
+        if rows::newest(&schema).await? == self.now().newest {
+            return Ok(());
+        }
+        let register = Register::of(rows::all(&schema).await?);
+        let register = register.map_err(|error| sqlx::Error::Decode(error.into()))?;
+        self.send.send_if_modified(|known| {
+            // Another store, after a rebuild, says the same.
+            let newer = register.newest != known.newest;
+            if newer {
+                *known = Arc::new(register);
+            }
+            newer
+        });
+        Ok(())
+    }
+
+    /// Where the store has followed the service's own log.
+    pub fn cursor(&self) -> Cursor {
+        self.store.cursor(self.log.id())
+    }
+}
