@@ -3,7 +3,5 @@
 
 pub mod audit;
 pub mod location;
-pub mod norm;
 pub mod request;
-pub mod routing;
 pub mod status;
