@@ -3,5 +3,6 @@
 
 pub mod audit;
 pub mod location;
+pub mod norm;
 pub mod request;
 pub mod status;
