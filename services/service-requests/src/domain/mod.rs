@@ -5,4 +5,5 @@ pub mod audit;
 pub mod location;
 pub mod norm;
 pub mod request;
+pub mod routing;
 pub mod status;

@@ -34,6 +34,7 @@ use std::ops::RangeInclusive;
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::{SignedDuration, Timestamp};
+use samen_proto::requests::NormUnit;
 use samen_server::calendar::{Calendar, OfficeHours, wall};
 
 #[cfg(test)]
@@ -78,6 +79,18 @@ struct Clock<'a> {
 // === impl Norm ===
 
 impl Norm {
+    /// What the contract says. `None` where it says nothing that can be.
+    pub fn of(norm: &samen_proto::requests::Norm) -> Option<Self> {
+        let unit = match norm.unit() {
+            NormUnit::WorkingDays => Unit::WorkingDays,
+            NormUnit::CalendarDays => Unit::CalendarDays,
+            NormUnit::WorkingHours => Unit::WorkingHours,
+            NormUnit::CalendarHours => Unit::CalendarHours,
+            NormUnit::Unspecified => return None,
+        };
+        Norm::new(norm.amount, unit).ok()
+    }
+
     /// A norm of so many days or hours, which must be one of [`AMOUNTS`].
     pub fn new(amount: u32, unit: Unit) -> Result<Self, AmountError> {
         if AMOUNTS.contains(&amount) { Ok(Norm { amount, unit }) } else { Err(AmountError(amount)) }
