@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
-use prost_reflect::{ReflectMessage, 
+use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
-    Value,
+    ReflectMessage, Value,
 };
 
 use crate::options::{Privacy, Role};
@@ -152,15 +152,13 @@ fn words(field: &FieldDescriptor, value: &Value) -> String {
         (Value::List(values), _) => {
             values.iter().map(|value| words(field, value)).collect::<Vec<_>>().join(", ")
         }
-        (Value::Message(message), _) => {
-            match message.transcode_to::<prost_types::Timestamp>() {
-                Ok(instant) if message.descriptor().full_name() == TIMESTAMP => instant.to_string(),
-                _ => {
-                    let said = fields_said(message).into_iter();
-                    said.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
-                }
+        (Value::Message(message), _) => match message.transcode_to::<prost_types::Timestamp>() {
+            Ok(instant) if message.descriptor().full_name() == TIMESTAMP => instant.to_string(),
+            _ => {
+                let said = fields_said(message).into_iter();
+                said.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
             }
-        }
+        },
         // Nothing that a person reads.
         (Value::Bytes(_) | Value::Map(_) | Value::EnumNumber(_), _) => String::new(),
     }

@@ -102,6 +102,10 @@ struct Own {
     /// Neighbourhoods: a GeoJSON file, `shipped` (Duo+), or `none`
     #[arg(long, env = "SAMEN_AREA", default_value = "shipped", value_name = "AREA")]
     area: String,
+    /// Working days and office hours: a JSON file, or `shipped` (Dutch public
+    /// holidays)
+    #[arg(long, env = "SAMEN_CALENDAR", default_value = "shipped", value_name = "CALENDAR")]
+    calendar: String,
     /// The master key's file (`samen keygen master`), the same for all
     /// services
     #[arg(long, env = "SAMEN_MASTER_KEY", value_name = "FILE")]
@@ -345,6 +349,7 @@ impl Own {
             municipality: self.municipality.clone(),
             oin: self.oin.clone(),
             area: services::area(&self.area, &self.municipality)?,
+            calendar: services::calendar(&self.calendar)?,
             verifier: Arc::new(verifier.map_err(wrong("SAMEN_OIDC_JWKS"))?),
             pages: Pages::new(&master),
             master,

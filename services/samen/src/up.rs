@@ -37,6 +37,10 @@ pub struct Up {
     /// Neighbourhoods: a GeoJSON file, `shipped` (Duo+), or `none`
     #[arg(long, env = "SAMEN_AREA", default_value = "shipped", value_name = "AREA")]
     area: String,
+    /// Working days and office hours: a JSON file, or `shipped` (Dutch public
+    /// holidays)
+    #[arg(long, env = "SAMEN_CALENDAR", default_value = "shipped", value_name = "CALENDAR")]
+    calendar: String,
     /// How long what is kept: a JSON file, `shipped`, or `none`
     #[arg(long, env = "SAMEN_RETENTION", default_value = "shipped", value_name = "TERMS")]
     retention: String,
@@ -110,6 +114,7 @@ impl Up {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let _telemetry = telemetry::init("all-in-one", self.log_format);
         let area = services::area(&self.area, &self.municipality)?;
+        let calendar = services::calendar(&self.calendar)?;
         let data = Data::open(&self.data)?;
         let fresh = !data.paths().master_key().exists();
         let master = data.master_key()?;
@@ -120,6 +125,7 @@ impl Up {
             municipality: self.municipality.clone(),
             oin: self.oin.clone(),
             area,
+            calendar,
             verifier: Arc::new(Verifier::new(TRIAL_ISSUER, keys, &master, true).await?),
             pages: Pages::new(&master),
             master,

@@ -3,12 +3,16 @@
 //! - [`domain`]: what a request is and what may happen to it;
 //! - [`projection`]: the tables that queries read, and what each event does to
 //!   them;
+//! - [`register`]: the catalogue, the organisation, the routing and the
+//!   networks, in memory;
+//! - [`secret`]: what opens the reporter's page;
 //! - [`api`]: the gRPC handlers.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
 use samen_log::{Aggregates, Location};
+use samen_proto::requests::handling_service_server::HandlingServiceServer;
 use samen_proto::requests::request_service_server::RequestServiceServer;
 use samen_server::privacy::{self, Keeping, Privacy};
 use samen_server::watch::Changes;
@@ -18,12 +22,15 @@ use tonic::service::Routes;
 pub mod api;
 pub mod domain;
 pub mod projection;
+pub mod register;
+pub mod secret;
 
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "requests";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 4] = [
+pub const SERVICES: [&str; 5] = [
     "samen.requests.v1.RequestService",
+    "samen.requests.v1.HandlingService",
     "samen.log.v1.LogService",
     "samen.operations.v1.OperationsService",
     privacy::SERVICE,
@@ -38,6 +45,8 @@ pub struct Requests {
     pub(crate) changes: Arc<Changes<api::watch::WatchedRequests>>,
     pub(crate) statistics: api::statistics::Statistics,
     pub(crate) privacy: Privacy,
+    pub(crate) registered: register::Registered,
+    pub(crate) secrets: secret::Secrets,
 }
 
 impl Requests {
@@ -55,7 +64,11 @@ impl Requests {
         let Core { log, keyring, store, deployment, .. } = &core;
         let changes = Changes::start(log.clone(), store.clone(), deployment);
         let statistics = api::statistics::Statistics::start(store.clone(), log.id(), deployment);
+        let registered =
+            register::Registered::start(log.clone(), store.clone(), deployment).await?;
         Ok(Requests {
+            registered,
+            secrets: secret::Secrets::new(&deployment.master),
             requests: Aggregates::new(log.clone(), keyring.clone()),
             audits: Aggregates::new(log.clone(), keyring.clone()),
             changes,
@@ -67,8 +80,9 @@ impl Requests {
 
     /// What its port serves.
     pub fn routes(&self) -> Routes {
-        let own = RequestServiceServer::new(self.clone());
-        self.core.routes(Routes::new(own).add_service(self.privacy.service()))
+        let own = Routes::new(RequestServiceServer::new(self.clone()))
+            .add_service(HandlingServiceServer::new(self.clone()));
+        self.core.routes(own.add_service(self.privacy.service()))
     }
 }
 

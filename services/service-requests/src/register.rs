@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
-use samen_log::{Cursor, Log, Store, supervise};
+use samen_log::{Log, Store, supervise};
 use samen_proto::requests::*;
-use samen_server::Deployment;
+use samen_server::{Deployment, reply};
 use tokio::sync::watch;
+use tonic::Status as Refusal;
 
 use crate::projection::register::{self as rows, RegisterRow};
 
@@ -141,6 +142,16 @@ impl Registered {
         Ok(self.now())
     }
 
+    /// With this category, if there is one: one that was defined a moment ago
+    /// is waited for.
+    pub async fn with_category(&self, code: &str) -> Result<Arc<Register>, Refusal> {
+        let now = self.now();
+        if now.category(code).is_some() {
+            return Ok(now);
+        }
+        self.newest().await.map_err(reply::storage)
+    }
+
     async fn read(&self) -> sqlx::Result<()> {
         let schema = self.store.schema();
         if rows::newest(&schema).await? == self.now().newest {
@@ -157,10 +168,5 @@ impl Registered {
             newer
         });
         Ok(())
-    }
-
-    /// Where the store has followed the service's own log.
-    pub fn cursor(&self) -> Cursor {
-        self.store.cursor(self.log.id())
     }
 }

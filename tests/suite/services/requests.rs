@@ -143,6 +143,7 @@ async fn handlers_never_overwrite_each_other(setup: Setup) {
         expected_version: version,
         status: status.into(),
         explanation: explanation.to_owned(),
+        ..ChangeStatusRequest::default()
     };
     let answers = join_all((0..16).map(|_| {
         let mut handler = handler.clone();
@@ -244,6 +245,7 @@ async fn what_is_personal_is_revealed_only_with_a_purpose(setup: Setup) {
         expected_version: 1,
         status: Status::InProgress.into(),
         explanation: String::new(),
+        ..ChangeStatusRequest::default()
     };
     let changed = handler.change_status(change).await.expect("changed").into_inner();
     // Each time that it was read is recorded.
@@ -340,6 +342,7 @@ async fn watchers_are_told_what_leaves_their_filter(setup: Setup) {
             expected_version: 1,
             status: Status::InProgress.into(),
             explanation: String::new(),
+            ..ChangeStatusRequest::default()
         };
         handler.change_status(change).await.expect("changed");
     }

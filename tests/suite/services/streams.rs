@@ -624,6 +624,7 @@ async fn watchers_and_lists_agree_on_what_matches(setup: Setup) {
                 expected_version: 1,
                 status: Status::InProgress.into(),
                 explanation: String::new(),
+                ..ChangeStatusRequest::default()
             };
             let changed = handler.change_status(change).await.expect("changed").into_inner();
             last = changed.position.expect("a position").position;

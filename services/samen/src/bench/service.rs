@@ -10,6 +10,7 @@ use samen_proto::requests::request_service_client::RequestServiceClient;
 use samen_requests::Requests;
 use samen_server::Deployment;
 use samen_server::area::Area;
+use samen_server::calendar::Calendar;
 use samen_server::grpc::{self, Port, ServeError};
 use samen_server::identity::{Issuer, KeySource, Verifier};
 use samen_server::paging::Pages;
@@ -61,6 +62,7 @@ impl Service {
             municipality: MUNICIPALITY.to_owned(),
             oin: "00000001001566575000".to_owned(),
             area: Area::shipped(MUNICIPALITY)?,
+            calendar: Calendar::dutch(),
             verifier: Arc::new(Verifier::new(ISSUER, keys, &master, true).await?),
             pages: Pages::new(&master),
             master,

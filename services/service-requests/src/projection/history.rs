@@ -18,7 +18,22 @@ use super::row::{ProjectedEvent, encoded};
 use super::{CHUNK, Events, Rows};
 use crate::domain::request::{RequestEvent, imported_status};
 
-/// A row of `history`.
+/// A row of `history`, as it is read.
+#[derive(Clone, Debug)]
+pub struct HistoryRow {
+    pub body: HistoryEntry,
+    /// An encoded `Sealed`; empty where there is none, or it was erased.
+    pub sealed: Vec<u8>,
+}
+
+impl HistoryRow {
+    /// What is told of it.
+    pub fn shown(self) -> HistoryEntry {
+        HistoryEntry { has_text: !self.sealed.is_empty(), ..self.body }
+    }
+}
+
+/// A row of `history`, as it is written.
 struct Entry<'a> {
     position: u64,
     request: &'a str,
@@ -87,6 +102,18 @@ pub async fn apply(
         sql.execute(tx).await?;
     }
     Ok(())
+}
+
+/// All that happened to a request, oldest first.
+pub async fn of(schema: &Schema, request: &str) -> sqlx::Result<Vec<HistoryRow>> {
+    let mut sql = Sql::new(schema, "SELECT body, sealed FROM {s}.history WHERE request = ");
+    sql.bind(request).push(" ORDER BY position");
+    let rows = sql.fetch(&schema.db).await?;
+    let rows = rows.iter().map(|row| {
+        let body = HistoryEntry::decode(row.bytes(0).as_slice())?;
+        Ok(HistoryRow { body, sealed: row.bytes(1) })
+    });
+    rows.collect::<Result<_, prost::DecodeError>>().map_err(|e| sqlx::Error::Decode(e.into()))
 }
 
 /// Where a request stands after an event; `None` for where it stood.

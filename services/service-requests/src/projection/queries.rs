@@ -3,13 +3,25 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use prost::{DecodeError, Message};
 use samen_log::{Row, Schema, Sql};
-use samen_proto::requests::{NeighbourhoodCount, RequestFilter, ServiceRequest};
+use samen_proto::requests::{
+    Duplicate, Location, NeighbourhoodCount, RequestFilter, ServiceRequest,
+};
 use samen_server::paging::{self, Page, PageEnd};
 use samen_server::time::micros;
 
-use super::row::{self, RequestRow};
+use super::row::{self, NONE, PER_DEGREE, RequestRow};
+use crate::domain::location;
+
+/// Within which two requests of one kind are probably the same.
+const NEAR_METRES: f64 = 50.0;
+const NEAR_DAYS: i64 = 14;
+/// How many of them are told.
+const NEAR_SHOWN: usize = 5;
+/// Of a meridian.
+const METRES_PER_DEGREE: f64 = 111_195.0;
 
 /// Who sees which requests.
 #[derive(Clone, Debug)]
@@ -75,6 +87,42 @@ pub async fn list(
     paging::read(&schema.db, from, size, select, |row| body(row, 2), Message::encoded_len).await
 }
 
+/// Open requests of a category near a point and from about now: nearest first.
+pub async fn near(
+    schema: &Schema,
+    category: &str,
+    at: &Location,
+) -> sqlx::Result<Vec<Duplicate>> {
+    let (latitude, longitude) = (at.latitude, at.longitude);
+    let around = NEAR_METRES / METRES_PER_DEGREE;
+    let aside = around / latitude.to_radians().cos().abs().max(0.01);
+    let since = Timestamp::now().as_microsecond() - NEAR_DAYS * 86_400_000_000;
+    let mut sql = Sql::new(schema, "SELECT body FROM {s}.request WHERE category = ");
+    sql.bind(category).push(" AND created_at >= ").bind(since);
+    for (column, from, to) in [
+        (" AND latitude", latitude - around, latitude + around),
+        (" AND longitude", longitude - aside, longitude + aside),
+    ] {
+        sql.push(column).push(" BETWEEN ").bind((from * PER_DEGREE) as i64);
+        sql.push(" AND ").bind((to * PER_DEGREE) as i64);
+    }
+    sql.push(" AND closed_at = ").bind(NONE).push(" ORDER BY created_at DESC LIMIT 100");
+    let rows = sql.fetch(&schema.db).await?;
+    let bodies: Result<Vec<_>, _> = rows.iter().map(|row| body(row, 0)).collect();
+    let mut found: Vec<_> = bodies
+        .map_err(|e| sqlx::Error::Decode(e.into()))?
+        .into_iter()
+        .filter_map(|request| {
+            let distance = location::distance(at, request.location.as_ref()?);
+            let ServiceRequest { id, number, create_time, .. } = request;
+            (distance <= NEAR_METRES).then_some(Duplicate { id, number, distance, create_time })
+        })
+        .collect();
+    found.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.number.cmp(&b.number)));
+    found.truncate(NEAR_SHOWN);
+    Ok(found)
+}
+
 /// Open and closed requests by neighbourhood; names are the area's to give.
 pub async fn counts(schema: &Schema) -> sqlx::Result<Vec<NeighbourhoodCount>> {
     let sql = Sql::new(
@@ -120,8 +168,9 @@ fn narrow(sql: &mut Sql, filter: &RequestFilter) {
 
 /// What [`narrow`] does in a query, of a request that was read for all.
 pub fn matches(filter: &RequestFilter, request: &ServiceRequest) -> bool {
-    let RequestFilter { statuses, categories, neighbourhoods, created_from, created_before } =
-        filter;
+    let RequestFilter {
+        statuses, categories, neighbourhoods, created_from, created_before, ..
+    } = filter;
     let created = request.create_time.as_ref().map_or(0, micros);
     (statuses.is_empty() || statuses.contains(&request.status))
         && (categories.is_empty() || categories.contains(&request.category))
