@@ -124,6 +124,16 @@ fn roles(access: &DynamicMessage) -> Vec<Role> {
         .collect()
 }
 
+/// A message from protobuf's JSON form. What it does not know is an error, that
+/// says so.
+pub fn from_json<M: prost::Message + prost::Name + Default>(json: &str) -> Result<M, String> {
+    let kind = pool().get_message_by_name(&M::full_name()).ok_or("not of the contract")?;
+    let mut json = serde_json::Deserializer::from_str(json);
+    let message = DynamicMessage::deserialize(kind, &mut json).map_err(|e| e.to_string())?;
+    json.end().map_err(|error| error.to_string())?;
+    message.transcode_to().map_err(|error| error.to_string())
+}
+
 /// What a message of this type says, field by field, as text: without what is
 /// sealed and what it leaves at its default. `None` for what is no such message.
 pub fn said(kind: &str, data: &[u8]) -> Option<Vec<(String, String)>> {

@@ -58,6 +58,10 @@ enum What {
         stores: Stores,
         #[command(flatten)]
         keep: Keep,
+        /// What can be reported, where there is no catalogue yet: a JSON file,
+        /// `shipped`, or `none`
+        #[arg(long, env = "SAMEN_CATALOGUE", default_value = "shipped", value_name = "CATALOGUE")]
+        catalogue: String,
     },
     /// Regional collaboration, and the port for partners
     RegionalCollaboration {
@@ -232,14 +236,16 @@ impl Serve {
                 grpc::serve(bound, service.routes(), services, port, &deployment).await?;
                 service.leases.give_back().await;
             }
-            What::ServiceRequests { own, stores, keep } => {
+            What::ServiceRequests { own, stores, keep, catalogue } => {
                 let _telemetry = telemetry::init(samen_requests::NAME, own.log_format);
                 let (deployment, port) = own.open().await?;
                 let keeping = keep.open()?;
                 let bound = grpc::bind(own.listen).await?;
                 let location = stores.location(samen_requests::NAME).await?;
                 let nats = stores.nats().await?;
-                let service = Requests::start(deployment.clone(), &location, keeping).await?;
+                let catalogue = services::catalogue(&catalogue, &deployment.area)?;
+                let service =
+                    Requests::start(deployment.clone(), &location, keeping, catalogue).await?;
                 stores.relay(&service, &nats);
                 let services = &samen_requests::SERVICES;
                 let metrics = own.metrics_listen;

@@ -5,6 +5,7 @@
 //!   them;
 //! - [`register`]: the catalogue, the organisation, the routing and the
 //!   networks, in memory;
+//! - [`seed`]: what the catalogue begins with;
 //! - [`secret`]: what opens the reporter's page;
 //! - [`api`]: the gRPC handlers.
 
@@ -12,6 +13,8 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use samen_log::{Aggregates, Location};
+use samen_proto::requests::Catalogue;
+use samen_proto::requests::catalogue_service_server::CatalogueServiceServer;
 use samen_proto::requests::handling_service_server::HandlingServiceServer;
 use samen_proto::requests::request_service_server::RequestServiceServer;
 use samen_server::privacy::{self, Keeping, Privacy};
@@ -24,12 +27,14 @@ pub mod domain;
 pub mod projection;
 pub mod register;
 pub mod secret;
+pub mod seed;
 
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "requests";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 5] = [
+pub const SERVICES: [&str; 6] = [
     "samen.requests.v1.RequestService",
+    "samen.requests.v1.CatalogueService",
     "samen.requests.v1.HandlingService",
     "samen.log.v1.LogService",
     "samen.operations.v1.OperationsService",
@@ -45,21 +50,29 @@ pub struct Requests {
     pub(crate) changes: Arc<Changes<api::watch::WatchedRequests>>,
     pub(crate) statistics: api::statistics::Statistics,
     pub(crate) privacy: Privacy,
+    pub(crate) categories: Aggregates<domain::catalogue::CategoryState>,
+    pub(crate) organisation: Aggregates<domain::catalogue::OrganisationState>,
+    pub(crate) routing: Aggregates<domain::catalogue::RoutingState>,
     pub(crate) registered: register::Registered,
     pub(crate) secrets: secret::Secrets,
 }
 
 impl Requests {
     /// Opens its log and its store, begins to project, and is ready when the
-    /// store holds what the log does.
+    /// store holds what the log does. A catalogue that is given is what a new
+    /// log begins with.
     pub async fn start(
         deployment: Deployment,
         location: &Location,
         keeping: Keeping,
+        catalogue: Option<Catalogue>,
     ) -> Result<Self, privacy::Failure> {
         let core = Core::open(deployment, location, NAME, projection::RequestProjection).await?;
         let spoke = domain::request::spoke_for_themselves;
         let privacy = Privacy::start(&core, keeping, spoke).await?;
+        if let Some(catalogue) = catalogue {
+            seed::sow(&core.log, catalogue).await?;
+        }
         core.project(&[]).await?;
         let Core { log, keyring, store, deployment, .. } = &core;
         let changes = Changes::start(log.clone(), store.clone(), deployment);
@@ -67,6 +80,9 @@ impl Requests {
         let registered =
             register::Registered::start(log.clone(), store.clone(), deployment).await?;
         Ok(Requests {
+            categories: Aggregates::new(log.clone(), keyring.clone()),
+            organisation: Aggregates::new(log.clone(), keyring.clone()),
+            routing: Aggregates::new(log.clone(), keyring.clone()),
             registered,
             secrets: secret::Secrets::new(&deployment.master),
             requests: Aggregates::new(log.clone(), keyring.clone()),
@@ -81,7 +97,8 @@ impl Requests {
     /// What its port serves.
     pub fn routes(&self) -> Routes {
         let own = Routes::new(RequestServiceServer::new(self.clone()))
-            .add_service(HandlingServiceServer::new(self.clone()));
+            .add_service(HandlingServiceServer::new(self.clone()))
+            .add_service(CatalogueServiceServer::new(self.clone()));
         self.core.routes(own.add_service(self.privacy.service()))
     }
 }

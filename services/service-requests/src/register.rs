@@ -1,7 +1,7 @@
 //! What the service goes by, in memory: the catalogue, the organisation, the
 //! routing and the networks, as the store has them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +90,29 @@ impl Register {
     /// A department.
     pub fn department(&self, code: &str) -> Option<&Department> {
         self.organisation.departments.iter().find(|department| department.code == code)
+    }
+
+    /// Codes of departments that a category names.
+    pub fn departments_in_use(&self) -> BTreeSet<&str> {
+        let categories = self.categories.values().filter(|view| !view.retired);
+        let named = categories.filter_map(|view| Some(view.category.as_ref()?.department.as_str()));
+        named.filter(|code| !code.is_empty()).collect()
+    }
+
+    /// Codes of teams that a rule names.
+    pub fn teams_in_use(&self) -> BTreeSet<&str> {
+        let targets = self.routing.rules.iter().filter_map(|rule| rule.target.as_ref());
+        let team = |target: &'_ Target| match &target.target {
+            Some(target::Target::Team(team)) => Some(team.clone()),
+            _ => None,
+        };
+        let named: BTreeSet<_> = targets.filter_map(team).collect();
+        self.organisation
+            .teams
+            .iter()
+            .map(|t| t.code.as_str())
+            .filter(|c| named.contains(*c))
+            .collect()
     }
 
     /// The networks that somebody is a member of.

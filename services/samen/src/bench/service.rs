@@ -75,7 +75,8 @@ impl Service {
         // Nobody is forgotten here.
         let destroyed = NamedTempFile::new()?;
         let keeping = services::keeping(destroyed.path(), "none")?;
-        let requests = Requests::start(deployment.clone(), &location, keeping).await?;
+        let catalogue = services::catalogue("shipped", &deployment.area)?;
+        let requests = Requests::start(deployment.clone(), &location, keeping, catalogue).await?;
         let bound = grpc::bind((Ipv4Addr::LOCALHOST, 0).into()).await?;
         let (address, log, routes) = (bound.address, requests.log.clone(), requests.routes());
         let serving = tokio::spawn(async move {

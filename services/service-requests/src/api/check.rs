@@ -10,6 +10,7 @@ use samen_server::reply::Check;
 use samen_server::time::from_proto;
 
 use crate::domain;
+use crate::domain::catalogue::is_category;
 use crate::domain::request::own_channel;
 
 /// Characters of a category, and of any other code.
@@ -26,15 +27,6 @@ pub fn category(check: &mut Check, category: &str) {
 pub fn category_of(check: &mut Check, field: &str, category: &str) {
     let allowed = "must be main/sub: lower-case letters, digits and hyphens, at most 100";
     check.require(is_category(category), field, allowed);
-}
-
-/// Whether this can be a category's code.
-pub fn is_category(code: &str) -> bool {
-    let is_word = |word: &str| {
-        let of = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-        !word.is_empty() && word.bytes().all(of)
-    };
-    code.len() <= 100 && code.split_once('/').is_some_and(|(a, b)| is_word(a) && is_word(b))
 }
 
 /// What another system called it: its words, as long as they are not too many.
@@ -126,12 +118,6 @@ fn answer(check: &mut Check, field: &str, question: &Question, values: &[String]
         }
         _ => check.text(field, value, 1..=1_000),
     }
-}
-
-/// A CBS municipality code: GM and four digits.
-pub fn is_municipality(code: &str) -> bool {
-    let digits = code.strip_prefix("GM").unwrap_or_default();
-    digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// A real point, where there is one.

@@ -17,10 +17,11 @@ use uuid::Uuid;
 use super::does::{self, Along};
 use super::{Answer, check, history, intake};
 use crate::Requests;
+use crate::domain::catalogue::is_municipality;
+use crate::domain::request;
 use crate::domain::request::{
     Amendment, Change, Message, RequestCommand, RequestEvent, own_channel,
 };
-use crate::domain::request;
 use crate::domain::routing::Facts;
 
 /// What an answer to a command is made of.
@@ -111,11 +112,10 @@ impl HandlingService for Requests {
             check::urgency(check, m.urgency);
             check.text("address", &m.address, 0..=500);
         })?;
-        let address = (!m.address.trim().is_empty())
-            .then(|| self.seal_words(&mut command, &m.address));
-        let location = m.location.map(|at| {
-            (at, check::neighbourhood(&self.deployment.area, Some(&at)))
-        });
+        let address =
+            (!m.address.trim().is_empty()).then(|| self.seal_words(&mut command, &m.address));
+        let location =
+            m.location.map(|at| (at, check::neighbourhood(&self.deployment.area, Some(&at))));
         let urgency = m.urgency();
         let amended = Amendment { category: m.category.clone(), location, urgency, address };
         let (before, _) = self.with_guard(&m.id).await?;
@@ -147,10 +147,11 @@ impl HandlingService for Requests {
         let known = match m.target.as_ref().and_then(|target| target.target.as_ref()) {
             Some(To::Team(team)) => register.team(team).is_some(),
             Some(To::Network(network)) => register.network(network).is_some(),
-            Some(To::Partner(municipality)) => check::is_municipality(municipality),
+            Some(To::Partner(municipality)) => is_municipality(municipality),
             None => false,
         };
-        let allowed = "must be a team, a network or a municipality (GM and four digits) that there is";
+        let allowed =
+            "must be a team, a network or a municipality (GM and four digits) that there is";
         let target = m.target.clone().filter(|_| known);
         let target = target.ok_or_else(|| reply::invalid("target", allowed))?;
         let what = RequestCommand::Route { target };
@@ -318,10 +319,8 @@ impl HandlingService for Requests {
             return Err(reply::not_found("request", &m.other_id));
         }
         // Seen from either side.
-        let back = RequestEvent::from(RequestLinked {
-            id: m.other_id.clone(),
-            other_id: m.id.clone(),
-        });
+        let back =
+            RequestEvent::from(RequestLinked { id: m.other_id.clone(), other_id: m.id.clone() });
         let others = match other.linked.contains(&m.id) {
             true => Vec::new(),
             false => vec![NewEvent::of(&guard.stream, &back)],
@@ -341,7 +340,7 @@ impl HandlingService for Requests {
         let m = r.into_inner();
         let own = &self.deployment.municipality;
         let mut command = begin(&caller, "TransferRequest", &m.request_id, &m.id, &m, |check| {
-            let another = check::is_municipality(&m.municipality) && m.municipality != *own;
+            let another = is_municipality(&m.municipality) && m.municipality != *own;
             check.require(another, "municipality", "must be another municipality, as GM0437");
             check.text("explanation", &m.explanation, 1..=5_000);
         })?;

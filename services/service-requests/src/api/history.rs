@@ -115,10 +115,7 @@ pub async fn description(service: &Requests, id: &str) -> Result<String, Refusal
 }
 
 /// The texts of a history, opened, in its order.
-pub async fn texts(
-    service: &Requests,
-    rows: &[HistoryRow],
-) -> Result<Vec<RevealedText>, Refusal> {
+pub async fn texts(service: &Requests, rows: &[HistoryRow]) -> Result<Vec<RevealedText>, Refusal> {
     let with_text = || rows.iter().filter(|row| row.body.has_text);
     let sealed: HashMap<u64, Sealed> = with_text()
         .filter(|row| !row.sealed.is_empty())

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status as Refusal};
 
 use crate::Requests;
 
+pub mod catalogue;
 mod check;
 mod does;
 mod handling;

@@ -2,6 +2,7 @@
 //! randomness, no I/O.
 
 pub mod audit;
+pub mod catalogue;
 pub mod location;
 pub mod norm;
 pub mod request;

@@ -4,8 +4,17 @@ use samen_proto::requests::Status::{self, *};
 
 /// All statuses that a request can have.
 pub const ALL: [Status; 11] = [
-    Received, InProgress, Waiting, Planned, External, Resolved, Rejected, Merged, Transferred,
-    Reopened, Closed,
+    Received,
+    InProgress,
+    Waiting,
+    Planned,
+    External,
+    Resolved,
+    Rejected,
+    Merged,
+    Transferred,
+    Reopened,
+    Closed,
 ];
 
 /// The statuses that a request may go to from here, by whatever command.

@@ -75,10 +75,7 @@ pub async fn apply(
                     let gone = |text: &&Sealed| !erased.key_ids.contains(&text.key_id);
                     entry.text = entry.text.filter(gone);
                 }
-                let mut sql = Sql::new(
-                    schema,
-                    "UPDATE {s}.history SET sealed = ",
-                );
+                let mut sql = Sql::new(schema, "UPDATE {s}.history SET sealed = ");
                 sql.bind(Vec::<u8>::new()).push(" WHERE request = ").bind(id).push(" AND key_id");
                 sql.any_of(erased.key_ids.iter().map(String::as_str));
                 sql.execute(tx).await?;
@@ -86,10 +83,8 @@ pub async fn apply(
         }
     }
     for entries in entries.chunks(CHUNK) {
-        let mut sql = Sql::new(
-            schema,
-            "INSERT INTO {s}.history (position, request, body, key_id, sealed) ",
-        );
+        let mut sql =
+            Sql::new(schema, "INSERT INTO {s}.history (position, request, body, key_id, sealed) ");
         sql.values(entries.iter().map(|entry| {
             [
                 entry.position.into(),
@@ -144,5 +139,9 @@ fn text(event: &RequestEvent) -> Option<&Sealed> {
 /// sealed, and what it does not say.
 fn details(kind: &str, data: &[u8]) -> HashMap<String, String> {
     let said = contract::said(kind, data).unwrap_or_default();
-    said.into_iter().filter(|(field, _)| field != "id").collect::<BTreeMap<_, _>>().into_iter().collect()
+    said.into_iter()
+        .filter(|(field, _)| field != "id")
+        .collect::<BTreeMap<_, _>>()
+        .into_iter()
+        .collect()
 }

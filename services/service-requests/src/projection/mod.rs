@@ -60,8 +60,7 @@ async fn apply(tx: &mut Tx, schema: &Schema, records: &[Arc<Record>]) -> Result<
     register::apply(tx, schema, records).await?;
     let mut events = Events::new();
     for record in records {
-        let event =
-            ProjectedEvent::of(record).map_err(|error| ApplyError::of(record, error))?;
+        let event = ProjectedEvent::of(record).map_err(|error| ApplyError::of(record, error))?;
         events.extend(event.map(|event| (record, event)));
     }
     let before = load(tx, schema, &events).await?;

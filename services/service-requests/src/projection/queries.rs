@@ -88,11 +88,7 @@ pub async fn list(
 }
 
 /// Open requests of a category near a point and from about now: nearest first.
-pub async fn near(
-    schema: &Schema,
-    category: &str,
-    at: &Location,
-) -> sqlx::Result<Vec<Duplicate>> {
+pub async fn near(schema: &Schema, category: &str, at: &Location) -> sqlx::Result<Vec<Duplicate>> {
     let (latitude, longitude) = (at.latitude, at.longitude);
     let around = NEAR_METRES / METRES_PER_DEGREE;
     let aside = around / latitude.to_radians().cos().abs().max(0.01);

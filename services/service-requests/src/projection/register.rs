@@ -115,7 +115,9 @@ pub async fn newest(schema: &Schema) -> sqlx::Result<u64> {
 /// What it says from now on; `None` for what only retires it.
 fn body(event: &RegisterEvent) -> Option<Vec<u8>> {
     match event {
-        RegisterEvent::CategoryDefined(event) => event.category.as_ref().map(Message::encode_to_vec),
+        RegisterEvent::CategoryDefined(event) => {
+            event.category.as_ref().map(Message::encode_to_vec)
+        }
         RegisterEvent::OrganisationDefined(event) => {
             event.organisation.as_ref().map(Message::encode_to_vec)
         }

@@ -328,8 +328,7 @@ fn status_changed(row: &mut RequestRow, record: &Record, changed: &StatusChanged
 }
 
 fn link(body: &mut ServiceRequest, other: &str) {
-    let linked: BTreeSet<_> =
-        body.linked_ids.drain(..).chain([other.to_owned()]).collect();
+    let linked: BTreeSet<_> = body.linked_ids.drain(..).chain([other.to_owned()]).collect();
     body.linked_ids = linked.into_iter().collect();
 }
 

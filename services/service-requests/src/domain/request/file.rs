@@ -86,7 +86,8 @@ impl Of<'_> {
         };
         events.extend(routed.filter(goes).map(RequestEvent::from));
         if after.category != self.request.category {
-            events.extend(norm.and_then(|plan| plan.set(self.id, self.now)).map(RequestEvent::from));
+            events
+                .extend(norm.and_then(|plan| plan.set(self.id, self.now)).map(RequestEvent::from));
         }
         Ok(events)
     }

@@ -62,7 +62,8 @@ impl Of<'_> {
                 events = self.goes_to(Status::Waiting, None);
             }
         }
-        events.insert(0, MessageSent { id: self.id(), message: Some(message), react_before }.into());
+        events
+            .insert(0, MessageSent { id: self.id(), message: Some(message), react_before }.into());
         Ok(events)
     }
 

@@ -111,30 +111,76 @@ pub struct TaskRun {
 /// What somebody wants of a request.
 #[derive(Clone, Debug)]
 pub enum RequestCommand {
-    File { filed: RequestFiled, routed: Option<RequestRouted>, norm: Option<NormPlan> },
+    File {
+        filed: RequestFiled,
+        routed: Option<RequestRouted>,
+        norm: Option<NormPlan>,
+    },
     Import(RequestImported),
-    Amend { amended: Amendment, routed: Option<RequestRouted>, norm: Option<NormPlan> },
+    Amend {
+        amended: Amendment,
+        routed: Option<RequestRouted>,
+        norm: Option<NormPlan>,
+    },
     Change(Change),
-    Route { target: Target },
-    Assign { assignee: String },
-    Note { note: samen_proto::log::Sealed },
+    Route {
+        target: Target,
+    },
+    Assign {
+        assignee: String,
+    },
+    Note {
+        note: samen_proto::log::Sealed,
+    },
     Send(Message),
-    Receive { message: samen_proto::log::Sealed, channel: Channel },
+    Receive {
+        message: samen_proto::log::Sealed,
+        channel: Channel,
+    },
     /// The reporter did not react by now.
     ExpireReaction,
-    Split { parts: Vec<String> },
-    ClosePart { part: String, status: Status },
-    Merge { into: String, into_state: Box<Request> },
-    AddDuplicate { duplicate: String },
-    Link { other: String },
-    Transfer { municipality: String, explanation: samen_proto::log::Sealed },
-    ClaimTask { network: String, member: String },
-    ReleaseTask { member: String },
-    ReportTask { member: String, report: samen_proto::log::Sealed },
-    ConfirmTask { explanation: samen_proto::log::Sealed },
-    ReturnTask { reason: samen_proto::log::Sealed },
+    Split {
+        parts: Vec<String>,
+    },
+    ClosePart {
+        part: String,
+        status: Status,
+    },
+    Merge {
+        into: String,
+        into_state: Box<Request>,
+    },
+    AddDuplicate {
+        duplicate: String,
+    },
+    Link {
+        other: String,
+    },
+    Transfer {
+        municipality: String,
+        explanation: samen_proto::log::Sealed,
+    },
+    ClaimTask {
+        network: String,
+        member: String,
+    },
+    ReleaseTask {
+        member: String,
+    },
+    ReportTask {
+        member: String,
+        report: samen_proto::log::Sealed,
+    },
+    ConfirmTask {
+        explanation: samen_proto::log::Sealed,
+    },
+    ReturnTask {
+        reason: samen_proto::log::Sealed,
+    },
     AddPhoto(PhotoAdded),
-    RemovePhoto { photo: String },
+    RemovePhoto {
+        photo: String,
+    },
     AskFeedback,
     Rate(Rating),
     /// Its norm is nearly over, or over, by now.
@@ -171,7 +217,9 @@ pub fn decide(
     now: &Now,
 ) -> Result<Vec<RequestEvent>, Rejection> {
     match command {
-        RequestCommand::File { filed, routed, norm } => return file::file(filed, routed, norm, now),
+        RequestCommand::File { filed, routed, norm } => {
+            return file::file(filed, routed, norm, now);
+        }
         RequestCommand::Import(imported) => return file::import(request, imported, now),
         _ => {}
     }

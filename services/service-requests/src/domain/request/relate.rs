@@ -64,8 +64,7 @@ impl Of<'_> {
             return Err(Rejection::Not("it is divided, or a part: it cannot go on in another one"));
         }
         self.can_go(Status::Merged)?;
-        let mut events =
-            vec![RequestEvent::from(RequestMerged { id: self.id(), into_id: into })];
+        let mut events = vec![RequestEvent::from(RequestMerged { id: self.id(), into_id: into })];
         events.extend(self.goes_to(Status::Merged, None));
         Ok(events)
     }
