@@ -68,10 +68,10 @@ pub fn is_exchanged(event_type: &str) -> bool {
     EXCHANGED.contains(event_type)
 }
 
-/// The event types of every service: the messages in files whose name ends
-/// with `events.proto`.
+/// The event types of every service: the messages in files named
+/// `events.proto`, or `…_events.proto`.
 pub fn event_types() -> impl Iterator<Item = MessageDescriptor> {
-    pool().files().filter(|file| file.name().ends_with("events.proto")).flat_map(|file| {
+    pool().files().filter(|file| is_of_events(file.name())).flat_map(|file| {
         let messages: Vec<_> = file.messages().collect();
         messages
     })
@@ -132,6 +132,11 @@ pub fn from_json<M: prost::Message + prost::Name + Default>(json: &str) -> Resul
     let message = DynamicMessage::deserialize(kind, &mut json).map_err(|e| e.to_string())?;
     json.end().map_err(|error| error.to_string())?;
     message.transcode_to().map_err(|error| error.to_string())
+}
+
+fn is_of_events(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or_default();
+    name == "events.proto" || name.ends_with("_events.proto")
 }
 
 /// What a message of this type says, field by field, as text: without what is

@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-/// One category without a norm and without questions, so that a filing is one
+/// Categories without a norm and without questions, so that a filing is one
 /// record.
 const CATALOGUE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/catalogue.json");
+
+/// How many records a log of requests begins with: its catalogue.
+pub const CATALOGUE_RECORDS: u64 = 4;
 
 /// A command of the `samen` program that was built together with the tests,
 /// without the environment variables that configure it here; its catalogue is

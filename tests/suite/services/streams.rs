@@ -13,6 +13,7 @@ use samen_proto::regional::{SubscribeRequest, SubscribeResponse};
 use samen_proto::requests::request_service_client::RequestServiceClient;
 use samen_proto::requests::watch_requests_response::Item;
 use samen_proto::requests::*;
+use samen_tests::CATALOGUE_RECORDS;
 use samen_tests::deployment::{Authorised, Deployment, Setup};
 use samen_tests::web::grpc_web;
 use samen_tests::{Process, Proxy, Signal, eventually};
@@ -340,7 +341,7 @@ async fn whoever_resumes_at_any_end_gets_every_change(setup: Setup) {
     let mut ends = HashMap::new();
     let mut seen: Vec<u64> = Vec::new();
     let mut filed = Vec::new();
-    let mut from = Position::default();
+    let mut from = Position { position: CATALOGUE_RECORDS, ..Position::default() };
     let following = async {
         for round in 0.. {
             if round == 20 {
@@ -585,7 +586,7 @@ async fn watchers_and_lists_agree_on_what_matches(setup: Setup) {
     })
     .await
     .create_time;
-    let category = |name: &str| vec![format!("verlichting/{name}")];
+    let category = |name: &str| vec![format!("proef/{name}")];
     let filters = [
         RequestFilter::default(),
         RequestFilter { categories: category("a"), ..Default::default() },

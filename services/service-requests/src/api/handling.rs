@@ -273,7 +273,7 @@ impl HandlingService for Requests {
                 ..RequestFiled::default()
             };
             let norm = intake::plan(category);
-            let what = RequestCommand::File { filed, routed, norm };
+            let what = RequestCommand::File { filed: filed.into(), routed, norm };
             let stream = format!("{}/{id}", request::Request::KIND);
             let none = request::Request::default();
             let events = request::decide(&none, 0, &id, None, what, &now)?;

@@ -97,14 +97,14 @@ pub async fn file(
         share_consent: message.share_consent,
         ..RequestFiled::default()
     };
-    let what = RequestCommand::File { filed, routed, norm: plan(category) };
+    let what = RequestCommand::File { filed: filed.into(), routed, norm: plan(category) };
     let outcome = does::create(service, command, &id, what).await?;
     let due_time = due(service, &outcome).await?;
     let other = message.location.filter(|_| neighbourhood.is_empty());
     Ok(FileRequestResponse {
         number: outcome.first,
         due_time,
-        duplicates: duplicates(service, &outcome.id, &message).await?,
+        duplicates: duplicates(service, outcome.first, &message).await?,
         other_municipality: other
             .and_then(|at| service.deployment.area.other_municipality(at.latitude, at.longitude))
             .unwrap_or_default()
@@ -210,15 +210,15 @@ async fn due(
 /// Records that one filing writes at most.
 const MAX_FILED: usize = 3;
 
-/// Open requests that this one is probably the same as.
+/// Open requests of before this one that it is probably the same as.
 async fn duplicates(
     service: &Requests,
-    id: &str,
+    number: u64,
     message: &FileRequestRequest,
 ) -> Result<Vec<Duplicate>, Refusal> {
     let Some(at) = message.location else { return Ok(Vec::new()) };
     let found = queries::near(&service.store.schema(), &message.category, &at).await;
     let mut found = found.map_err(reply::storage)?;
-    found.retain(|duplicate| duplicate.id != id);
+    found.retain(|duplicate| duplicate.number < number);
     Ok(found)
 }

@@ -22,7 +22,7 @@ pub const PER_DEGREE: f64 = 1e7;
 
 /// What the tables follow of a request.
 pub enum ProjectedEvent {
-    Own(RequestEvent),
+    Own(Box<RequestEvent>),
     Erased(ContentErased),
 }
 
@@ -91,7 +91,7 @@ impl ProjectedEvent {
     pub fn of(record: &Record) -> Result<Option<Self>, DecodeError> {
         use samen_log::command::decode;
         if let Some(event) = decode::<RequestEvent>(record)? {
-            return Ok(Some(ProjectedEvent::Own(event)));
+            return Ok(Some(ProjectedEvent::Own(event.into())));
         }
         if !samen_log::command::is::<ContentErased>(&record.r#type) {
             return Ok(None);
@@ -113,7 +113,12 @@ impl ProjectedEvent {
     /// Whether it makes a request: there is no row before it.
     pub fn makes(&self) -> bool {
         use RequestEvent::{RequestFiled, RequestImported};
-        matches!(self, ProjectedEvent::Own(RequestFiled(_) | RequestImported(_)))
+        match self {
+            ProjectedEvent::Own(event) => {
+                matches!(**event, RequestFiled(_) | RequestImported(_))
+            }
+            ProjectedEvent::Erased(_) => false,
+        }
     }
 }
 
@@ -140,7 +145,7 @@ pub fn evolve(
             return Some(row);
         }
     };
-    let mut row = match event {
+    let mut row = match &**event {
         RequestEvent::RequestFiled(filed) => filed_row(filed, record),
         RequestEvent::RequestImported(imported) => imported_row(imported, record),
         event => changed(row?, record, event),

@@ -112,7 +112,7 @@ pub struct TaskRun {
 #[derive(Clone, Debug)]
 pub enum RequestCommand {
     File {
-        filed: RequestFiled,
+        filed: Box<RequestFiled>,
         routed: Option<RequestRouted>,
         norm: Option<NormPlan>,
     },
@@ -218,7 +218,7 @@ pub fn decide(
 ) -> Result<Vec<RequestEvent>, Rejection> {
     match command {
         RequestCommand::File { filed, routed, norm } => {
-            return file::file(filed, routed, norm, now);
+            return file::file(*filed, routed, norm, now);
         }
         RequestCommand::Import(imported) => return file::import(request, imported, now),
         _ => {}

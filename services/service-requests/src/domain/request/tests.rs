@@ -34,7 +34,7 @@ fn after(
 
 fn filed(now: &Now) -> (Request, u64) {
     let filed = RequestFiled { id: "x".into(), ..RequestFiled::default() };
-    let command = RequestCommand::File { filed, routed: None, norm: plan(6) };
+    let command = RequestCommand::File { filed: filed.into(), routed: None, norm: plan(6) };
     after((Request::default(), 0), command, now).0
 }
 
