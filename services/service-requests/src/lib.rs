@@ -16,6 +16,8 @@ use samen_log::{Aggregates, Location};
 use samen_proto::requests::Catalogue;
 use samen_proto::requests::catalogue_service_server::CatalogueServiceServer;
 use samen_proto::requests::handling_service_server::HandlingServiceServer;
+use samen_proto::requests::network_service_server::NetworkServiceServer;
+use samen_proto::requests::reporter_service_server::ReporterServiceServer;
 use samen_proto::requests::request_service_server::RequestServiceServer;
 use samen_server::privacy::{self, Keeping, Privacy};
 use samen_server::watch::Changes;
@@ -32,9 +34,11 @@ pub mod seed;
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "requests";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 6] = [
+pub const SERVICES: [&str; 8] = [
     "samen.requests.v1.RequestService",
     "samen.requests.v1.CatalogueService",
+    "samen.requests.v1.NetworkService",
+    "samen.requests.v1.ReporterService",
     "samen.requests.v1.HandlingService",
     "samen.log.v1.LogService",
     "samen.operations.v1.OperationsService",
@@ -53,6 +57,8 @@ pub struct Requests {
     pub(crate) categories: Aggregates<domain::catalogue::CategoryState>,
     pub(crate) organisation: Aggregates<domain::catalogue::OrganisationState>,
     pub(crate) routing: Aggregates<domain::catalogue::RoutingState>,
+    pub(crate) networks: Aggregates<domain::network::NetworkState>,
+    pub(crate) place_notes: Aggregates<domain::network::PlaceNoteState>,
     pub(crate) registered: register::Registered,
     pub(crate) secrets: secret::Secrets,
 }
@@ -83,6 +89,8 @@ impl Requests {
             categories: Aggregates::new(log.clone(), keyring.clone()),
             organisation: Aggregates::new(log.clone(), keyring.clone()),
             routing: Aggregates::new(log.clone(), keyring.clone()),
+            networks: Aggregates::new(log.clone(), keyring.clone()),
+            place_notes: Aggregates::new(log.clone(), keyring.clone()),
             registered,
             secrets: secret::Secrets::new(&deployment.master),
             requests: Aggregates::new(log.clone(), keyring.clone()),
@@ -98,7 +106,9 @@ impl Requests {
     pub fn routes(&self) -> Routes {
         let own = Routes::new(RequestServiceServer::new(self.clone()))
             .add_service(HandlingServiceServer::new(self.clone()))
-            .add_service(CatalogueServiceServer::new(self.clone()));
+            .add_service(CatalogueServiceServer::new(self.clone()))
+            .add_service(ReporterServiceServer::new(self.clone()))
+            .add_service(NetworkServiceServer::new(self.clone()));
         self.core.routes(own.add_service(self.privacy.service()))
     }
 }

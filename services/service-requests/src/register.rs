@@ -115,6 +115,15 @@ impl Register {
             .collect()
     }
 
+    /// Whether a rule leads to this network.
+    pub fn routes_to_network(&self, id: &str) -> bool {
+        let to = |target: &Target| match &target.target {
+            Some(target::Target::Network(network)) => network == id,
+            _ => false,
+        };
+        self.routing.rules.iter().any(|rule| rule.target.as_ref().is_some_and(to))
+    }
+
     /// The networks that somebody is a member of.
     pub fn networks_of(&self, person: &str) -> impl Iterator<Item = &Network> {
         let taking_part = self.networks.values().filter(|view| !view.retired);

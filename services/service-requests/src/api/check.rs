@@ -159,3 +159,9 @@ pub fn filter(check: &mut Check, filter: &RequestFilter) {
         check.require(valid, field, "must be a valid instant");
     }
 }
+
+/// How satisfied somebody is, and why.
+pub fn rating(check: &mut Check, satisfaction: u32, words: &str) {
+    check.require((1..=5).contains(&satisfaction), "satisfaction", "must be 1 to 5");
+    check.text("words", words, 0..=5_000);
+}

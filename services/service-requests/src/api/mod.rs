@@ -14,7 +14,9 @@ mod does;
 mod handling;
 mod history;
 mod intake;
+mod networks;
 mod queries;
+mod reporter;
 pub mod statistics;
 pub mod watch;
 

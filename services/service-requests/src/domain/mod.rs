@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod catalogue;
 pub mod location;
+pub mod network;
 pub mod norm;
 pub mod request;
 pub mod routing;

@@ -7,6 +7,7 @@
 //! - [`history`]: what happened to it;
 //! - [`counts`]: open and closed by neighbourhood;
 //! - [`register`]: the catalogue, the organisation, the routing, the networks;
+//! - [`places`]: what networks know about places;
 //! - [`queries`]: what can be asked.
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use row::{NONE, PER_DEGREE, ProjectedEvent, RequestRow};
 
 mod counts;
 pub mod history;
+pub mod places;
 pub mod queries;
 pub mod register;
 pub mod row;
@@ -58,6 +60,7 @@ type Rows = HashMap<String, RequestRow>;
 
 async fn apply(tx: &mut Tx, schema: &Schema, records: &[Arc<Record>]) -> Result<(), ApplyError> {
     register::apply(tx, schema, records).await?;
+    places::apply(tx, schema, records).await?;
     let mut events = Events::new();
     for record in records {
         let event = ProjectedEvent::of(record).map_err(|error| ApplyError::of(record, error))?;
@@ -99,7 +102,7 @@ async fn save(tx: &mut Tx, schema: &Schema, rows: Rows) -> Result<(), ApplyError
         let mut sql = Sql::new(
             schema,
             "INSERT INTO {s}.request (id, number, category, status, neighbourhood, channel,
-                 urgency, norm_state, team, assignee, network, task, source, parent,
+                 urgency, norm_state, team, assignee, network, task, task_member, source, parent,
                  satisfaction, photos, latitude, longitude, created_at, updated_at, closed_at,
                  due_at, look_at, filed_by, body, kept, description, reporter, address, answers) ",
         );
@@ -110,7 +113,8 @@ async fn save(tx: &mut Tx, schema: &Schema, rows: Rows) -> Result<(), ApplyError
                   neighbourhood = excluded.neighbourhood, urgency = excluded.urgency,
                   norm_state = excluded.norm_state, team = excluded.team,
                   assignee = excluded.assignee, network = excluded.network,
-                  task = excluded.task, satisfaction = excluded.satisfaction,
+                  task = excluded.task, task_member = excluded.task_member,
+                  satisfaction = excluded.satisfaction,
                   photos = excluded.photos, latitude = excluded.latitude,
                   longitude = excluded.longitude, updated_at = excluded.updated_at,
                   closed_at = excluded.closed_at, due_at = excluded.due_at,
@@ -124,11 +128,20 @@ async fn save(tx: &mut Tx, schema: &Schema, rows: Rows) -> Result<(), ApplyError
 }
 
 /// A row, in the order of the columns.
-fn values(row: RequestRow) -> [samen_log::sql::Arg; 30] {
+fn values(row: RequestRow) -> [samen_log::sql::Arg; 31] {
     let look_at = row.look_at();
     let kept = row.approach_at.as_ref().map(Message::encode_to_vec).unwrap_or_default();
     let body = row.body.encode_to_vec();
-    let RequestRow { body: request, filed_by, description, reporter, address, answers, .. } = row;
+    let RequestRow {
+        body: request,
+        filed_by,
+        task_member,
+        description,
+        reporter,
+        address,
+        answers,
+        ..
+    } = row;
     let moment = |time: Option<&prost_types::Timestamp>| time.map_or(NONE, micros);
     let degrees = |degrees: f64| (degrees * PER_DEGREE).round() as i64;
     let (latitude, longitude) = match request.location {
@@ -149,6 +162,7 @@ fn values(row: RequestRow) -> [samen_log::sql::Arg; 30] {
         handling.assignee.into(),
         handling.network.into(),
         handling.task.into(),
+        task_member.into(),
         request.source.into(),
         request.parent_id.into(),
         u64::from(request.satisfaction).into(),

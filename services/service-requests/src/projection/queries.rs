@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use prost::{DecodeError, Message};
 use samen_log::{Row, Schema, Sql};
 use samen_proto::requests::{
-    Duplicate, Location, NeighbourhoodCount, RequestFilter, ServiceRequest,
+    Duplicate, Location, NeighbourhoodCount, RequestFilter, ServiceRequest, Task, TaskState,
 };
 use samen_server::paging::{self, Page, PageEnd};
 use samen_server::time::micros;
@@ -85,6 +85,51 @@ pub async fn list(
         sql
     };
     paging::read(&schema.db, from, size, select, |row| body(row, 2), Message::encoded_len).await
+}
+
+/// A page of tasks, newest first: open ones of these networks, and those that
+/// the caller took care of.
+pub async fn tasks(
+    schema: &Schema,
+    networks: &[&str],
+    member: &str,
+    states: &[i32],
+    from: &PageEnd,
+    size: usize,
+) -> sqlx::Result<Page<Task>> {
+    let select = || {
+        let text = "SELECT created_at, id, body, task_member FROM {s}.request WHERE number <= ";
+        let mut sql = Sql::new(schema, text);
+        sql.bind(from.newest).push(" AND network").any_of(networks.iter().copied());
+        sql.push(" AND (task_member = ").bind(member).push(" OR task = ");
+        sql.bind(i32::from(TaskState::Open)).push(" AND closed_at = ").bind(NONE).push(")");
+        if !states.is_empty() {
+            sql.push(" AND task").any_of(states.iter().copied());
+        }
+        sql
+    };
+    let task = |row: &Row| Ok(task(body(row, 2)?, row.text(3) == member));
+    paging::read(&schema.db, from, size, select, task, Message::encoded_len).await
+}
+
+/// What a network sees of a request.
+fn task(request: ServiceRequest, own: bool) -> Task {
+    let handling = request.handling.unwrap_or_default();
+    Task {
+        id: request.id,
+        number: request.number,
+        category: request.category,
+        location: request.location,
+        neighbourhood: request.neighbourhood,
+        urgency: request.urgency,
+        state: handling.task,
+        network_id: handling.network,
+        own,
+        due_time: request.due_time,
+        create_time: request.create_time,
+        version: request.version,
+        photo_ids: request.photo_ids,
+    }
 }
 
 /// Open requests of a category near a point and from about now: nearest first.

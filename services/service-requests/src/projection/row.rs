@@ -33,6 +33,8 @@ pub struct RequestRow {
     /// From when its norm counts as approaching; while it runs.
     pub approach_at: Option<prost_types::Timestamp>,
     pub filed_by: String,
+    /// Who of the network takes care of it.
+    pub task_member: String,
     /// Encoded `Sealed`s, or empty.
     pub description: Vec<u8>,
     pub reporter: Vec<u8>,
@@ -41,7 +43,8 @@ pub struct RequestRow {
 }
 
 /// The columns that [`RequestRow::read`] reads.
-pub const COLUMNS: &str = "body, kept, filed_by, description, reporter, address, answers";
+pub const COLUMNS: &str =
+    "body, kept, filed_by, description, reporter, address, answers, task_member";
 
 impl RequestRow {
     /// Reads [`COLUMNS`].
@@ -57,6 +60,7 @@ impl RequestRow {
             reporter: row.bytes(4),
             address: row.bytes(5),
             answers: row.bytes(6),
+            task_member: row.text(7),
         })
     }
 
@@ -186,7 +190,7 @@ fn filed_row(filed: &RequestFiled, record: &Record) -> RequestRow {
         reporter: encoded(filed.reporter.as_ref()),
         address: encoded(filed.address.as_ref()),
         answers: encoded(filed.answers.as_ref()),
-        approach_at: None,
+        ..RequestRow::default()
     }
 }
 
@@ -229,6 +233,7 @@ fn changed(mut row: RequestRow, record: &Record, event: &RequestEvent) -> Reques
         }
         RequestEvent::StatusChanged(changed) => status_changed(&mut row, record, changed),
         RequestEvent::RequestRouted(routed) => {
+            row.task_member.clear();
             let handling = row.handling();
             *handling = Handling {
                 rule: routed.rule.clone(),
@@ -282,10 +287,15 @@ fn changed(mut row: RequestRow, record: &Record, event: &RequestEvent) -> Reques
         RequestEvent::RequestTransferred(transferred) => {
             body.transferred_to.clone_from(&transferred.municipality);
         }
-        RequestEvent::TaskClaimed(_) | RequestEvent::TaskReturned(_) => {
+        RequestEvent::TaskClaimed(claimed) => {
             row.handling().task = TaskState::Claimed.into();
+            row.task_member.clone_from(&claimed.member);
         }
-        RequestEvent::TaskReleased(_) => row.handling().task = TaskState::Open.into(),
+        RequestEvent::TaskReturned(_) => row.handling().task = TaskState::Claimed.into(),
+        RequestEvent::TaskReleased(_) => {
+            row.handling().task = TaskState::Open.into();
+            row.task_member.clear();
+        }
         RequestEvent::TaskDone(_) => row.handling().task = TaskState::Done.into(),
         RequestEvent::TaskConfirmed(_) => row.handling().task = TaskState::Confirmed.into(),
         RequestEvent::PhotoAdded(added) => body.photo_ids.push(added.photo_id.clone()),

@@ -15,6 +15,8 @@ CREATE TABLE IF NOT EXISTS {s}.request (
     assignee       text   NOT NULL,
     network        text   NOT NULL,
     task           bigint NOT NULL,
+    -- The pseudonym of the member who takes care of it.
+    task_member    text   NOT NULL,
     source         text   NOT NULL,
     parent         text   NOT NULL,
     satisfaction   bigint NOT NULL,
@@ -88,3 +90,20 @@ CREATE TABLE IF NOT EXISTS {s}.register (
     body     bytea  NOT NULL
 );
 CREATE INDEX IF NOT EXISTS register_position ON {t}register (position);
+
+-- What networks know about places.
+CREATE TABLE IF NOT EXISTS {s}.place_note (
+    id      text   NOT NULL PRIMARY KEY,
+    network text   NOT NULL,
+    -- Its box, in ten millionths of a degree.
+    south   bigint NOT NULL,
+    north   bigint NOT NULL,
+    west    bigint NOT NULL,
+    east    bigint NOT NULL,
+    -- As a `PlaceNote` of the contract, without its text.
+    body    bytea  NOT NULL,
+    -- The sealed text.
+    sealed  bytea  NOT NULL
+);
+CREATE INDEX IF NOT EXISTS place_note_network ON {t}place_note (network, id);
+CREATE INDEX IF NOT EXISTS place_note_south ON {t}place_note (south);
