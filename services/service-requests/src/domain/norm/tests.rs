@@ -81,7 +81,7 @@ impl<'a> Slow<'a> {
             if counts {
                 self.ran += MINUTE;
             }
-            self.wall = self.wall + MINUTE;
+            self.wall += MINUTE;
         }
     }
 
