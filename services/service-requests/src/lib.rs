@@ -3,6 +3,7 @@
 //! - [`domain`]: what a request is and what may happen to it;
 //! - [`projection`]: the tables that queries read, and what each event does to
 //!   them;
+//! - [`reactor`]: what the service does by itself;
 //! - [`register`]: the catalogue, the organisation, the routing and the
 //!   networks, in memory;
 //! - [`seed`]: what the catalogue begins with;
@@ -27,6 +28,7 @@ use tonic::service::Routes;
 pub mod api;
 pub mod domain;
 pub mod projection;
+mod reactor;
 pub mod register;
 pub mod secret;
 pub mod seed;
@@ -59,6 +61,7 @@ pub struct Requests {
     pub(crate) routing: Aggregates<domain::catalogue::RoutingState>,
     pub(crate) networks: Aggregates<domain::network::NetworkState>,
     pub(crate) place_notes: Aggregates<domain::network::PlaceNoteState>,
+    pub(crate) hotspots: Aggregates<domain::hotspot::Hotspot>,
     pub(crate) registered: register::Registered,
     pub(crate) secrets: secret::Secrets,
 }
@@ -85,12 +88,13 @@ impl Requests {
         let statistics = api::statistics::Statistics::start(store.clone(), log.id(), deployment);
         let registered =
             register::Registered::start(log.clone(), store.clone(), deployment).await?;
-        Ok(Requests {
+        let service = Requests {
             categories: Aggregates::new(log.clone(), keyring.clone()),
             organisation: Aggregates::new(log.clone(), keyring.clone()),
             routing: Aggregates::new(log.clone(), keyring.clone()),
             networks: Aggregates::new(log.clone(), keyring.clone()),
             place_notes: Aggregates::new(log.clone(), keyring.clone()),
+            hotspots: Aggregates::new(log.clone(), keyring.clone()),
             registered,
             secrets: secret::Secrets::new(&deployment.master),
             requests: Aggregates::new(log.clone(), keyring.clone()),
@@ -99,7 +103,9 @@ impl Requests {
             statistics,
             privacy,
             core,
-        })
+        };
+        reactor::start(&service);
+        Ok(service)
     }
 
     /// What its port serves.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use prost::{Message, Name};
 use samen_log::append::{Expected, NewEvent};
-use samen_log::{Aggregate, Command, CommandError, Decision, Outcome};
+use samen_log::{Aggregate, AppendError, Command, CommandError, Decision, Outcome};
 use samen_proto::log::Sealed;
 use samen_proto::requests::Text;
 use samen_server::reply;
@@ -11,7 +11,7 @@ use tonic::Status as Refusal;
 use uuid::Uuid;
 
 use crate::Requests;
-use crate::domain::request::{Now, Rejection, Request, RequestCommand, decide};
+use crate::domain::request::{Now, Rejection, Request, RequestCommand, RequestEvent, decide};
 
 /// What else belongs to the same moment as a command.
 #[derive(Clone, Default)]
@@ -20,7 +20,11 @@ pub struct Along {
     pub guards: Vec<Expected>,
 }
 
-/// Does it on a request that there is.
+/// How often a part is looked at anew with its whole.
+const TRIES: usize = 16;
+
+/// Does it on a request that there is. When that closes a part, or opens it
+/// again, its whole hears of it in the same moment.
 pub async fn command(
     service: &Requests,
     command: Command,
@@ -30,12 +34,43 @@ pub async fn command(
     along: Along,
 ) -> Result<Outcome, Refusal> {
     let now = service.current();
-    let done = service.requests.execute(command, id, |request, version| {
-        let events = decide(request, version, id, expected, what.clone(), &now)?;
-        let Along { others, guards } = along.clone();
-        Ok::<_, Rejection>(Decision { others, guards, ..events.into() })
+    for _ in 0..TRIES {
+        let whole = service.whole(id).await?;
+        let done = service.requests.execute(command.clone(), id, |request, version| {
+            let events = decide(request, version, id, expected, what.clone(), &now)?;
+            let Along { mut others, mut guards } = along.clone();
+            if let Some((whole, guard)) = &whole {
+                others.extend(part_changed(whole, guard, id, &events, &now)?);
+                guards.push(guard.clone());
+            }
+            Ok::<_, Rejection>(Decision { others, guards, ..events.into() })
+        });
+        match (done.await, &whole) {
+            (Err(CommandError::Append(AppendError::Conflict { stream, .. })), Some((_, guard)))
+                if stream == guard.stream => {}
+            (done, _) => return done.map_err(reply::command),
+        }
+    }
+    Err(reply::command(CommandError::<Rejection>::Append(AppendError::Overloaded)))
+}
+
+/// What the whole says when a part of it was closed or opened again.
+fn part_changed(
+    whole: &Request,
+    guard: &Expected,
+    part: &str,
+    events: &[RequestEvent],
+    now: &Now,
+) -> Result<Vec<NewEvent>, Rejection> {
+    let to = events.iter().rev().find_map(|event| match event {
+        RequestEvent::StatusChanged(changed) => Some(changed.to()),
+        _ => None,
     });
-    done.await.map_err(reply::command)
+    let Some(status) = to else { return Ok(Vec::new()) };
+    let id = guard.stream.split_once('/').map_or("", |(_, id)| id);
+    let what = RequestCommand::ClosePart { part: part.to_owned(), status };
+    let events = decide(whole, guard.version, id, None, what, now)?;
+    Ok(events.iter().map(|event| NewEvent::of(&guard.stream, event)).collect())
 }
 
 /// Makes a request that nobody else can be making.
@@ -63,6 +98,15 @@ impl Requests {
         let found = self.requests.get(id).await;
         let (request, version) = found.map_err(|e: CommandError<Rejection>| reply::command(e))?;
         Ok((request, Expected { stream: format!("{}/{id}", Request::KIND), version }))
+    }
+
+    /// The request that this is a part of, with a guard that it stays so.
+    async fn whole(&self, id: &str) -> Result<Option<(Request, Expected)>, Refusal> {
+        let (part, _) = self.with_guard(id).await?;
+        match part.parent.as_str() {
+            "" => Ok(None),
+            parent => self.with_guard(parent).await.map(Some),
+        }
     }
 
     /// Seals a text under a key of its own, which goes with the command.

@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod catalogue;
+pub mod hotspot;
 pub mod location;
 pub mod network;
 pub mod norm;

@@ -7,6 +7,7 @@
 //! - [`history`]: what happened to it;
 //! - [`counts`]: open and closed by neighbourhood;
 //! - [`register`]: the catalogue, the organisation, the routing, the networks;
+//! - [`hotspots`]: what is one now;
 //! - [`places`]: what networks know about places;
 //! - [`queries`]: what can be asked.
 
@@ -24,6 +25,7 @@ use row::{NONE, PER_DEGREE, ProjectedEvent, RequestRow};
 
 mod counts;
 pub mod history;
+mod hotspots;
 pub mod places;
 pub mod queries;
 pub mod register;
@@ -61,6 +63,7 @@ type Rows = HashMap<String, RequestRow>;
 async fn apply(tx: &mut Tx, schema: &Schema, records: &[Arc<Record>]) -> Result<(), ApplyError> {
     register::apply(tx, schema, records).await?;
     places::apply(tx, schema, records).await?;
+    hotspots::apply(tx, schema, records).await?;
     let mut events = Events::new();
     for record in records {
         let event = ProjectedEvent::of(record).map_err(|error| ApplyError::of(record, error))?;

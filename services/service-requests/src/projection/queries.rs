@@ -132,6 +132,36 @@ fn task(request: ServiceRequest, own: bool) -> Task {
     }
 }
 
+/// Requests that a reconciler has to look at by now: those that wait longest
+/// first.
+pub async fn due(schema: &Schema, now: Timestamp, limit: usize) -> sqlx::Result<Vec<String>> {
+    let mut sql = Sql::new(schema, "SELECT id FROM {s}.request WHERE look_at <= ");
+    sql.bind(now.as_microsecond()).push(" ORDER BY look_at, id LIMIT ").bind(limit as u64);
+    Ok(sql.fetch(&schema.db).await?.iter().map(|row| row.text(0)).collect())
+}
+
+/// How many requests of each of these categories were filed in each
+/// neighbourhood since a moment; without parts, and without those of the past.
+pub async fn filed_since(
+    schema: &Schema,
+    categories: impl Iterator<Item = &str>,
+    from: Timestamp,
+) -> sqlx::Result<Vec<(String, String, u32)>> {
+    let text = "SELECT category, neighbourhood, COUNT(*) FROM {s}.request WHERE category";
+    let mut sql = Sql::new(schema, text);
+    sql.any_of(categories).push(" AND created_at >= ").bind(from.as_microsecond());
+    sql.push(" AND parent = '' AND source = '' AND neighbourhood <> ''");
+    sql.push(" GROUP BY category, neighbourhood");
+    let rows = sql.fetch(&schema.db).await?;
+    Ok(rows.iter().map(|row| (row.text(0), row.text(1), row.int(2) as u32)).collect())
+}
+
+/// What is a hotspot now: categories and neighbourhoods.
+pub async fn hotspots(schema: &Schema) -> sqlx::Result<BTreeSet<(String, String)>> {
+    let sql = Sql::new(schema, "SELECT category, neighbourhood FROM {s}.hotspot");
+    Ok(sql.fetch(&schema.db).await?.iter().map(|row| (row.text(0), row.text(1))).collect())
+}
+
 /// Open requests of a category near a point and from about now: nearest first.
 pub async fn near(schema: &Schema, category: &str, at: &Location) -> sqlx::Result<Vec<Duplicate>> {
     let (latitude, longitude) = (at.latitude, at.longitude);

@@ -107,3 +107,12 @@ CREATE TABLE IF NOT EXISTS {s}.place_note (
 );
 CREATE INDEX IF NOT EXISTS place_note_network ON {t}place_note (network, id);
 CREATE INDEX IF NOT EXISTS place_note_south ON {t}place_note (south);
+
+-- What is a hotspot now.
+CREATE TABLE IF NOT EXISTS {s}.hotspot (
+    category      text   NOT NULL,
+    neighbourhood text   NOT NULL,
+    -- Of its detection.
+    position      bigint NOT NULL,
+    PRIMARY KEY (category, neighbourhood)
+);

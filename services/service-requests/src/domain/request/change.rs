@@ -94,6 +94,7 @@ impl Of<'_> {
             external_party: change.external_party,
             planned_date: change.planned_date,
         })];
+        events.extend(self.asked(to));
         let Some(norm) = &self.request.norm else { return events };
         let stands = |status: Status| {
             status::is_closed(status)

@@ -24,14 +24,11 @@ pub struct Rating {
 
 impl Of<'_> {
     /// Once for each closure: of what was answered, to who can be asked.
-    pub(super) fn ask_feedback(&self) -> Result<Vec<RequestEvent>, Rejection> {
-        let answered = matches!(self.request.status, Status::Resolved | Status::Rejected);
+    pub(super) fn asked(&self, to: Status) -> Option<RequestEvent> {
+        let answered = matches!(to, Status::Resolved | Status::Rejected);
         let ask = answered && self.request.filed && self.request.parent.is_empty();
-        if !ask || self.request.final_at.is_some() {
-            return Ok(Vec::new());
-        }
         let rate_before = Some(to_proto(days_after(self.now.time, RATE_WITHIN_DAYS)));
-        Ok(vec![FeedbackAsked { id: self.id(), rate_before }.into()])
+        ask.then(|| FeedbackAsked { id: self.id(), rate_before }.into())
     }
 
     pub(super) fn rate(&self, rating: Rating) -> Result<Vec<RequestEvent>, Rejection> {

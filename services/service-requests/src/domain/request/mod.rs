@@ -181,7 +181,6 @@ pub enum RequestCommand {
     RemovePhoto {
         photo: String,
     },
-    AskFeedback,
     Rate(Rating),
     /// Its norm is nearly over, or over, by now.
     CheckNorm,
@@ -255,7 +254,6 @@ pub fn decide(
         RequestCommand::ReturnTask { reason } => of.give_back(reason),
         RequestCommand::AddPhoto(photo) => of.add_photo(photo),
         RequestCommand::RemovePhoto { photo } => of.remove_photo(photo),
-        RequestCommand::AskFeedback => of.ask_feedback(),
         RequestCommand::Rate(rating) => of.rate(rating),
         RequestCommand::CheckNorm => of.check_norm(),
         RequestCommand::Close => of.close(),
@@ -322,7 +320,8 @@ impl Aggregate for Request {
                 self.parts.extend(split.part_ids.iter().map(|part| (part.clone(), None)));
             }
             RequestEvent::PartClosed(closed) => {
-                self.parts.insert(closed.part_id.clone(), Some(closed.status()));
+                let closed_as = Some(closed.status()).filter(|to| status::is_closed(*to));
+                self.parts.insert(closed.part_id.clone(), closed_as);
             }
             RequestEvent::RequestMerged(merged) => self.merged_into.clone_from(&merged.into_id),
             RequestEvent::DuplicateAdded(added) => {

@@ -30,8 +30,9 @@ impl Of<'_> {
         part: String,
         closed: Status,
     ) -> Result<Vec<RequestEvent>, Rejection> {
+        let now = Some(closed).filter(|to| status::is_closed(*to));
         match self.request.parts.get(&part) {
-            Some(before) if *before != Some(closed) => {}
+            Some(before) if *before != now => {}
             _ => return Ok(Vec::new()),
         }
         let others = self.request.parts.iter().filter(|(id, _)| **id != part);
@@ -39,7 +40,7 @@ impl Of<'_> {
         let (id, part_id) = (self.id(), part);
         let mut events =
             vec![RequestEvent::from(PartClosed { id, part_id, status: closed.into() })];
-        if last && !status::is_closed(self.request.status) {
+        if now.is_some() && last && !status::is_closed(self.request.status) {
             events.extend(self.goes_to(Status::Resolved, None));
         }
         Ok(events)
