@@ -3,6 +3,7 @@
 //! - [`domain`]: what a request is and what may happen to it;
 //! - [`projection`]: the tables that queries read, and what each event does to
 //!   them;
+//! - [`photos`]: what is taken in of photos, and how they are kept and shown;
 //! - [`api`]: the gRPC handlers.
 
 use std::ops::Deref;
@@ -17,6 +18,7 @@ use tonic::service::Routes;
 
 pub mod api;
 pub mod domain;
+pub mod photos;
 pub mod projection;
 
 /// What this service is called, in addresses, ids and configuration.
