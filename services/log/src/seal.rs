@@ -230,8 +230,7 @@ impl Keyring {
         self.which("wrapped IS NOT NULL", ids).await
     }
 
-    /// Which of these keys were destroyed. One that never was is not among
-    /// them.
+    /// Which of these keys were destroyed, and not those that never were.
     pub async fn destroyed<'a>(
         &self,
         ids: impl IntoIterator<Item = &'a str>,
@@ -346,17 +345,15 @@ impl DataKey {
         Some(plain)
     }
 
-    /// Encrypts a file, bound to its key and to what it is; not padded, so its
-    /// length shows.
+    /// Encrypts a file, not padded, and bound to its key and to what it is.
     pub fn seal_bytes(&self, kind: &str, plain: &[u8]) -> Vec<u8> {
         encrypt(&self.cipher(), plain, self.bound_to(kind).as_bytes())
     }
 
-    /// Opens what [`seal_bytes`](Self::seal_bytes) made. `None` when it was
-    /// altered, or is of another kind.
+    /// Opens it. `None` when it was altered, or is something else.
     pub fn open_bytes(&self, kind: &str, sealed: &[u8]) -> Option<Vec<u8>> {
-        let mut plain = decrypt(&self.cipher(), sealed, self.bound_to(kind).as_bytes())?;
-        Some(std::mem::take(&mut plain))
+        decrypt(&self.cipher(), sealed, self.bound_to(kind).as_bytes())
+            .map(|mut plain| std::mem::take(&mut *plain))
     }
 
     pub(crate) fn fingerprint(&self, content: &[u8]) -> Vec<u8> {
@@ -393,12 +390,8 @@ fn encrypt(cipher: &XChaCha20Poly1305, plain: &[u8], bound_to: &[u8]) -> Vec<u8>
     [nonce.as_slice(), &sealed].concat()
 }
 
-fn decrypt(
-    cipher: &XChaCha20Poly1305,
-    sealed: &[u8],
-    bound_to: &[u8],
-) -> Option<Zeroizing<Vec<u8>>> {
+fn decrypt(cipher: &XChaCha20Poly1305, sealed: &[u8], aad: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
-    let payload = Payload { msg: sealed, aad: bound_to };
+    let payload = Payload { msg: sealed, aad };
     cipher.decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
 }

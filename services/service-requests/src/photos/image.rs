@@ -33,7 +33,7 @@ pub const MAX_KEPT_BYTES: usize = 32 << 20;
 /// Bytes that a photo may take when it is decoded: four for each pixel.
 const MAX_DECODED_BYTES: u64 = 4 * MAX_PIXELS;
 /// From 1 to 100: at this one no difference is seen.
-const JPEG_QUALITY: u8 = 90;
+const JPEG_QUALITY: u8 = 88;
 
 /// A photo as it is kept: pixels only, upright, in sRGB.
 #[derive(Clone, PartialEq, Eq)]

@@ -30,8 +30,8 @@ pub use image::{Cleaned, PhotoFault};
 pub use link::Links;
 pub use store::{PhotoStore, StoreError};
 
-/// Photos that are cleaned at the same time. The largest takes most of a
-/// gigabyte of memory for a few seconds.
+/// Photos that are cleaned at the same time. The largest takes some 600 MB of
+/// memory for a few seconds.
 const CLEANING: usize = 2;
 /// Photos that are read for somebody at the same time.
 const READING: usize = 16;

@@ -60,8 +60,8 @@ impl PhotoStore {
 
     /// A folder, made where it is new, that only its owner can read.
     pub fn folder(path: &File) -> Result<Self, StoreError> {
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|cause| StoreError::Folder { path: path.display().to_string(), cause })?;
+        make_folder(path)
+            .map_err(|cause| StoreError::Folder { path: path.display().to_string(), cause })?;
         let folder = LocalFileSystem::new_with_prefix(path)?.with_fsync(true);
         Ok(PhotoStore(Arc::new(folder)))
     }
@@ -115,6 +115,17 @@ impl PhotoStore {
         let kept = self.0.list(None).map_err(StoreError::from);
         kept.try_filter_map(async |object| Ok(PhotoId::parse(object.location.as_ref()))).boxed()
     }
+}
+
+/// Makes a folder that survives a power failure, like what is put in it.
+fn make_folder(path: &File) -> std::io::Result<()> {
+    let path = std::path::absolute(path)?;
+    let new: Vec<&File> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+    for holder in new.into_iter().filter_map(File::parent) {
+        std::fs::File::open(holder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 fn at(id: PhotoId) -> Path {
