@@ -3,6 +3,7 @@
 //! - [`domain`]: what a request is and what may happen to it;
 //! - [`projection`]: the tables that queries read, and what each event does to
 //!   them;
+//! - [`photos`]: what is taken in of photos, and how they are kept and shown;
 //! - [`reactor`]: what the service does by itself;
 //! - [`register`]: the catalogue, the organisation, the routing and the
 //!   networks, in memory;
@@ -27,6 +28,7 @@ use tonic::service::Routes;
 
 pub mod api;
 pub mod domain;
+pub mod photos;
 pub mod projection;
 mod reactor;
 pub mod register;
