@@ -28,6 +28,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use crate::service_requests::RequestSettings;
 use crate::services::{self, Limits};
 use crate::usage::{Misconfigured, wrong};
 
@@ -58,10 +59,8 @@ enum What {
         stores: Stores,
         #[command(flatten)]
         keep: Keep,
-        /// What can be reported, where there is no catalogue yet: a JSON file,
-        /// `shipped`, or `none`
-        #[arg(long, env = "SAMEN_CATALOGUE", default_value = "shipped", value_name = "CATALOGUE")]
-        catalogue: String,
+        #[command(flatten)]
+        requests: RequestSettings,
     },
     /// Regional collaboration, and the port for partners
     RegionalCollaboration {
@@ -236,16 +235,16 @@ impl Serve {
                 grpc::serve(bound, service.routes(), services, port, &deployment).await?;
                 service.leases.give_back().await;
             }
-            What::ServiceRequests { own, stores, keep, catalogue } => {
+            What::ServiceRequests { own, stores, keep, requests } => {
                 let _telemetry = telemetry::init(samen_requests::NAME, own.log_format);
                 let (deployment, port) = own.open().await?;
                 let keeping = keep.open()?;
                 let bound = grpc::bind(own.listen).await?;
                 let location = stores.location(samen_requests::NAME).await?;
                 let nats = stores.nats().await?;
-                let catalogue = services::catalogue(&catalogue, &deployment.area)?;
+                let settings = requests.open(&deployment.area, None)?;
                 let service =
-                    Requests::start(deployment.clone(), &location, keeping, catalogue).await?;
+                    Requests::start(deployment.clone(), &location, keeping, settings).await?;
                 stores.relay(&service, &nats);
                 let services = &samen_requests::SERVICES;
                 let metrics = own.metrics_listen;

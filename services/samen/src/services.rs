@@ -10,8 +10,6 @@ use anyhow::Context;
 use clap::Args;
 use http::Uri;
 use samen_dashboard::Dashboard;
-use samen_proto::requests::Catalogue;
-use samen_requests::seed;
 use samen_server::area::Area;
 use samen_server::calendar::Calendar;
 use samen_server::connections::{Connection, Connections};
@@ -96,18 +94,6 @@ pub fn area(configured: &str, municipality: &str) -> Result<Area, Misconfigured>
                 .map_err(wrong("SAMEN_AREA"))?;
             Area::parse(&text, municipality).map_err(wrong("SAMEN_AREA"))
         }
-    }
-}
-
-/// What the catalogue of a new deployment begins with: `shipped`, `none`, or a
-/// JSON file.
-pub fn catalogue(configured: &str, area: &Area) -> Result<Option<Catalogue>, Misconfigured> {
-    match configured {
-        "shipped" => seed::shipped(area).map(Some).map_err(wrong("SAMEN_CATALOGUE")),
-        "none" => Ok(None),
-        file => seed::parse(&read("SAMEN_CATALOGUE", Path::new(file))?, area)
-            .map(Some)
-            .map_err(wrong("SAMEN_CATALOGUE")),
     }
 }
 

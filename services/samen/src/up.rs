@@ -18,6 +18,7 @@ use samen_server::paging::Pages;
 use samen_server::telemetry;
 
 use crate::data::{Data, TRIAL_ISSUER};
+use crate::service_requests::RequestSettings;
 use crate::services::{self, Limits};
 
 /// Run the whole suite in one process, on SQLite and generated keys.
@@ -37,10 +38,8 @@ pub struct Up {
     /// Neighbourhoods: a GeoJSON file, `shipped` (Duo+), or `none`
     #[arg(long, env = "SAMEN_AREA", default_value = "shipped", value_name = "AREA")]
     area: String,
-    /// What can be reported, where there is no catalogue yet: a JSON file,
-    /// `shipped`, or `none`
-    #[arg(long, env = "SAMEN_CATALOGUE", default_value = "shipped", value_name = "CATALOGUE")]
-    catalogue: String,
+    #[command(flatten)]
+    requests: RequestSettings,
     /// Working days and office hours: a JSON file, or `shipped` (Dutch public
     /// holidays)
     #[arg(long, env = "SAMEN_CALENDAR", default_value = "shipped", value_name = "CALENDAR")]
@@ -119,8 +118,8 @@ impl Up {
         let _telemetry = telemetry::init("all-in-one", self.log_format);
         let area = services::area(&self.area, &self.municipality)?;
         let calendar = services::calendar(&self.calendar)?;
-        let catalogue = services::catalogue(&self.catalogue, &area)?;
         let data = Data::open(&self.data)?;
+        let settings = self.requests.clone().open(&area, Some(&data.paths().photos()))?;
         let fresh = !data.paths().master_key().exists();
         let master = data.master_key()?;
         let keeping = services::keeping(&data.paths().destroyed_keys(), &self.retention)?;
@@ -150,7 +149,7 @@ impl Up {
         let at = data.location(samen_participation::NAME)?;
         let participation = Participation::start(deployment.clone(), &at, keeping.clone()).await?;
         let at = data.location(samen_requests::NAME)?;
-        let requests = Requests::start(deployment.clone(), &at, keeping, catalogue).await?;
+        let requests = Requests::start(deployment.clone(), &at, keeping, settings).await?;
         let sources: Vec<Arc<dyn Follow>> = vec![
             Arc::new(Exchanged(participation.log.clone())),
             Arc::new(Exchanged(requests.log.clone())),

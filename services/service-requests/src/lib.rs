@@ -14,17 +14,21 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use samen_log::{Aggregates, Location};
+use samen_log::{Aggregates, Location, supervise};
 use samen_proto::requests::Catalogue;
 use samen_proto::requests::catalogue_service_server::CatalogueServiceServer;
 use samen_proto::requests::handling_service_server::HandlingServiceServer;
 use samen_proto::requests::network_service_server::NetworkServiceServer;
+use samen_proto::requests::photo_service_server::PhotoServiceServer;
 use samen_proto::requests::reporter_service_server::ReporterServiceServer;
 use samen_proto::requests::request_service_server::RequestServiceServer;
 use samen_server::privacy::{self, Keeping, Privacy};
 use samen_server::watch::Changes;
 use samen_server::{Core, Deployment};
 use tonic::service::Routes;
+
+use crate::photos::sweep::Sweep;
+use crate::photos::{Links, PhotoStore, Photos};
 
 pub mod api;
 pub mod domain;
@@ -38,16 +42,25 @@ pub mod seed;
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "requests";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 8] = [
+pub const SERVICES: [&str; 9] = [
     "samen.requests.v1.RequestService",
     "samen.requests.v1.CatalogueService",
     "samen.requests.v1.NetworkService",
+    "samen.requests.v1.PhotoService",
     "samen.requests.v1.ReporterService",
     "samen.requests.v1.HandlingService",
     "samen.log.v1.LogService",
     "samen.operations.v1.OperationsService",
     privacy::SERVICE,
 ];
+
+/// What an operator says about this service.
+pub struct Settings {
+    /// What the catalogue of a new log begins with.
+    pub catalogue: Option<Catalogue>,
+    /// Where photos are kept; without it none are taken.
+    pub photos: Option<PhotoStore>,
+}
 
 /// The running service.
 #[derive(Clone)]
@@ -64,23 +77,24 @@ pub struct Requests {
     pub(crate) networks: Aggregates<domain::network::NetworkState>,
     pub(crate) place_notes: Aggregates<domain::network::PlaceNoteState>,
     pub(crate) hotspots: Aggregates<domain::hotspot::Hotspot>,
+    pub(crate) photos: Option<Photos>,
     pub(crate) registered: register::Registered,
     pub(crate) secrets: secret::Secrets,
 }
 
 impl Requests {
     /// Opens its log and its store, begins to project, and is ready when the
-    /// store holds what the log does. A catalogue that is given is what a new
-    /// log begins with.
+    /// store holds what the log does.
     pub async fn start(
         deployment: Deployment,
         location: &Location,
         keeping: Keeping,
-        catalogue: Option<Catalogue>,
+        settings: Settings,
     ) -> Result<Self, privacy::Failure> {
         let core = Core::open(deployment, location, NAME, projection::RequestProjection).await?;
         let spoke = domain::request::spoke_for_themselves;
         let privacy = Privacy::start(&core, keeping, spoke).await?;
+        let Settings { catalogue, photos } = settings;
         if let Some(catalogue) = catalogue {
             seed::sow(&core.log, catalogue).await?;
         }
@@ -97,6 +111,10 @@ impl Requests {
             networks: Aggregates::new(log.clone(), keyring.clone()),
             place_notes: Aggregates::new(log.clone(), keyring.clone()),
             hotspots: Aggregates::new(log.clone(), keyring.clone()),
+            photos: photos.map(|store| {
+                let links = Links::new(&deployment.master);
+                Photos::new(store, links, keyring.clone())
+            }),
             registered,
             secrets: secret::Secrets::new(&deployment.master),
             requests: Aggregates::new(log.clone(), keyring.clone()),
@@ -107,6 +125,11 @@ impl Requests {
             core,
         };
         reactor::start(&service);
+        if let Some(photos) = &service.photos {
+            let sweep = Sweep::new(&photos.store, &service.keyring, &service.tasks);
+            let shutdown = service.deployment.shutdown.clone();
+            supervise(Sweep::NAME, shutdown.clone(), sweep.run(shutdown));
+        }
         Ok(service)
     }
 
@@ -116,7 +139,11 @@ impl Requests {
             .add_service(HandlingServiceServer::new(self.clone()))
             .add_service(CatalogueServiceServer::new(self.clone()))
             .add_service(ReporterServiceServer::new(self.clone()))
-            .add_service(NetworkServiceServer::new(self.clone()));
+            .add_service(NetworkServiceServer::new(self.clone()))
+            .add_service(
+                PhotoServiceServer::new(self.clone())
+                    .max_decoding_message_size(api::photos::MAX_MESSAGE_BYTES),
+            );
         self.core.routes(own.add_service(self.privacy.service()))
     }
 }

@@ -8,6 +8,7 @@ use samen_log::{Log, MasterKey};
 use samen_proto::options::Role;
 use samen_proto::requests::request_service_client::RequestServiceClient;
 use samen_requests::Requests;
+use samen_requests::{Settings, seed};
 use samen_server::Deployment;
 use samen_server::area::Area;
 use samen_server::calendar::Calendar;
@@ -75,8 +76,9 @@ impl Service {
         // Nobody is forgotten here.
         let destroyed = NamedTempFile::new()?;
         let keeping = services::keeping(destroyed.path(), "none")?;
-        let catalogue = services::catalogue("shipped", &deployment.area)?;
-        let requests = Requests::start(deployment.clone(), &location, keeping, catalogue).await?;
+        let catalogue = Some(seed::shipped(&deployment.area)?);
+        let settings = Settings { catalogue, photos: None };
+        let requests = Requests::start(deployment.clone(), &location, keeping, settings).await?;
         let bound = grpc::bind((Ipv4Addr::LOCALHOST, 0).into()).await?;
         let (address, log, routes) = (bound.address, requests.log.clone(), requests.routes());
         let serving = tokio::spawn(async move {

@@ -15,6 +15,7 @@ mod handling;
 mod history;
 mod intake;
 mod networks;
+pub mod photos;
 mod queries;
 mod reporter;
 pub mod statistics;

@@ -65,7 +65,7 @@ impl ReporterService for Requests {
 impl Requests {
     /// Refuses whose own it is not, as if there were none: by the log itself,
     /// which knows it at once.
-    async fn own(&self, person: &str, id: &str) -> Result<(), Refusal> {
+    pub async fn own(&self, person: &str, id: &str) -> Result<(), Refusal> {
         let stream = format!("{}/{id}", Aggregated::KIND);
         let first = self.log.read_stream(&stream, 0, 1).await.map_err(reply::storage)?;
         let own = first.first().is_some_and(|record| {

@@ -32,8 +32,11 @@ pub struct Sweep {
 // === impl Sweep ===
 
 impl Sweep {
+    /// What operators call it.
+    pub const NAME: &str = "photos";
+
     pub fn new(store: &PhotoStore, keyring: &Keyring, tasks: &Tasks) -> Self {
-        let task = tasks.add(TaskKind::Eraser, "photos");
+        let task = tasks.add(TaskKind::Eraser, Self::NAME);
         Sweep { store: store.clone(), keyring: keyring.clone(), task }
     }
 
