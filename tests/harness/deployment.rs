@@ -61,6 +61,8 @@ pub struct Deployment {
 struct Ports {
     participation: u16,
     requests: u16,
+    /// Where service requests serve pages.
+    reports: u16,
     regional: u16,
     partners: u16,
     dashboard: u16,
@@ -153,6 +155,7 @@ impl Deployment {
         let ports = Ports {
             participation: free_port(),
             requests: free_port(),
+            reports: free_port(),
             regional: free_port(),
             partners: free_port(),
             dashboard: free_port(),
@@ -512,6 +515,11 @@ impl Deployment {
         format!("localhost:{}", self.ports.partners)
     }
 
+    /// Where service requests serve pages.
+    pub fn reports_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.reports)
+    }
+
     pub fn dashboard_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.dashboard)
     }
@@ -609,6 +617,7 @@ impl Deployment {
         for (variable, port) in [
             ("SAMEN_PARTICIPATION_LISTEN", self.ports.participation),
             ("SAMEN_REQUESTS_LISTEN", self.ports.requests),
+            ("SAMEN_REQUESTS_HTTP_LISTEN", self.ports.reports),
             ("SAMEN_REGIONAL_LISTEN", self.ports.regional),
             ("SAMEN_PARTNER_LISTEN", self.ports.partners),
             ("SAMEN_DASHBOARD_LISTEN", self.ports.dashboard),
@@ -623,6 +632,10 @@ impl Deployment {
     fn serve(&self, service: &str, port: u16, metrics: u16) -> Process {
         let mut command = samen(["serve", service]);
         command.envs(self.environment(port));
+        // Of several processes, the first one.
+        if port == self.ports.requests {
+            command.env("SAMEN_HTTP_LISTEN", format!("127.0.0.1:{}", self.ports.reports));
+        }
         if metrics > 0 {
             command.env("SAMEN_METRICS_LISTEN", format!("127.0.0.1:{metrics}"));
         }

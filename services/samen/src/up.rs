@@ -64,6 +64,15 @@ pub struct Up {
         value_name = "ADDRESS"
     )]
     requests_listen: SocketAddr,
+    /// Where service requests listen for people without an account: the page of
+    /// a report, by its secret link
+    #[arg(
+        long,
+        env = "SAMEN_REQUESTS_HTTP_LISTEN",
+        default_value = "127.0.0.1:8311",
+        value_name = "ADDRESS"
+    )]
+    requests_http_listen: SocketAddr,
     /// Where regional collaboration listens
     #[arg(
         long,
@@ -145,7 +154,8 @@ impl Up {
         let regional_port = grpc::bind(self.regional_listen).await?;
         let partner_port = grpc::bind(self.partner_listen).await?;
         let (dashboard_port, dashboard_address) =
-            services::bind_dashboard(self.dashboard_listen).await?;
+            services::bind_pages(self.dashboard_listen).await?;
+        let (http_port, http_address) = services::bind_pages(self.requests_http_listen).await?;
 
         let at = data.location(samen_participation::NAME)?;
         let participation = Participation::start(deployment.clone(), &at, keeping.clone()).await?;
@@ -174,6 +184,7 @@ impl Up {
         println!("Samen for {}, data in {}", self.municipality, self.data.display());
         println!("  participation   http://{}", participation_port.address);
         println!("  requests        http://{}", requests_port.address);
+        println!("  reports         http://{http_address}/melding/…");
         println!("  regional        http://{}", regional_port.address);
         println!("  partners        https://{} (mTLS)", partner_port.address);
         println!("  dashboard       http://{dashboard_address}");
@@ -226,7 +237,19 @@ impl Up {
                 d,
             ),
             services::guard(
-                services::serve_dashboard(dashboard_port, dashboard, d.shutdown.clone()),
+                services::serve_pages(
+                    dashboard_port,
+                    samen_dashboard::router(dashboard),
+                    d.shutdown.clone(),
+                ),
+                d,
+            ),
+            services::guard(
+                services::serve_pages(
+                    http_port,
+                    samen_requests::web::router(requests.clone()),
+                    d.shutdown.clone(),
+                ),
                 d,
             ),
         );

@@ -7,7 +7,9 @@
 //!   networks, in memory;
 //! - [`seed`]: what the catalogue begins with;
 //! - [`secret`]: what opens the reporter's page;
-//! - [`api`]: the gRPC handlers.
+//! - [`reactor`]: what it does on its own events: people are told;
+//! - [`api`]: the gRPC handlers;
+//! - [`web`]: what it serves over HTTP: the reporter's page.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -19,6 +21,7 @@ use samen_proto::requests::handling_service_server::HandlingServiceServer;
 use samen_proto::requests::network_service_server::NetworkServiceServer;
 use samen_proto::requests::reporter_service_server::ReporterServiceServer;
 use samen_proto::requests::request_service_server::RequestServiceServer;
+use samen_server::notices::{self, InboxDoor};
 use samen_server::privacy::{self, Keeping, Privacy};
 use samen_server::watch::Changes;
 use samen_server::{Core, Deployment};
@@ -27,14 +30,16 @@ use tonic::service::Routes;
 pub mod api;
 pub mod domain;
 pub mod projection;
+pub mod reactor;
 pub mod register;
 pub mod secret;
 pub mod seed;
+pub mod web;
 
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "requests";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 8] = [
+pub const SERVICES: [&str; 9] = [
     "samen.requests.v1.RequestService",
     "samen.requests.v1.CatalogueService",
     "samen.requests.v1.NetworkService",
@@ -43,6 +48,7 @@ pub const SERVICES: [&str; 8] = [
     "samen.log.v1.LogService",
     "samen.operations.v1.OperationsService",
     privacy::SERVICE,
+    notices::SERVICE,
 ];
 
 /// The running service.
@@ -85,7 +91,7 @@ impl Requests {
         let statistics = api::statistics::Statistics::start(store.clone(), log.id(), deployment);
         let registered =
             register::Registered::start(log.clone(), store.clone(), deployment).await?;
-        Ok(Requests {
+        let service = Requests {
             categories: Aggregates::new(log.clone(), keyring.clone()),
             organisation: Aggregates::new(log.clone(), keyring.clone()),
             routing: Aggregates::new(log.clone(), keyring.clone()),
@@ -99,7 +105,9 @@ impl Requests {
             statistics,
             privacy,
             core,
-        })
+        };
+        reactor::start(&service);
+        Ok(service)
     }
 
     /// What its port serves.
@@ -108,7 +116,8 @@ impl Requests {
             .add_service(HandlingServiceServer::new(self.clone()))
             .add_service(CatalogueServiceServer::new(self.clone()))
             .add_service(ReporterServiceServer::new(self.clone()))
-            .add_service(NetworkServiceServer::new(self.clone()));
+            .add_service(NetworkServiceServer::new(self.clone()))
+            .add_service(InboxDoor::server(self.clone()));
         self.core.routes(own.add_service(self.privacy.service()))
     }
 }

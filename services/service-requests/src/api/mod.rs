@@ -9,10 +9,11 @@ use tonic::{Request, Response, Status as Refusal};
 use crate::Requests;
 
 pub mod catalogue;
-mod check;
+pub(crate) mod check;
 mod does;
 mod handling;
 mod history;
+mod inbox;
 mod intake;
 mod networks;
 mod queries;

@@ -38,7 +38,7 @@ pub struct RequestProjection;
 
 impl Projection for RequestProjection {
     fn tables(&self) -> &'static str {
-        include_str!("schema.sql")
+        concat!(include_str!("schema.sql"), include_str!("../../../server/src/notices/tables.sql"))
     }
 
     fn version(&self) -> u32 {
@@ -61,6 +61,7 @@ type Rows = HashMap<String, RequestRow>;
 async fn apply(tx: &mut Tx, schema: &Schema, records: &[Arc<Record>]) -> Result<(), ApplyError> {
     register::apply(tx, schema, records).await?;
     places::apply(tx, schema, records).await?;
+    samen_server::notices::table::apply(tx, schema, records).await?;
     let mut events = Events::new();
     for record in records {
         let event = ProjectedEvent::of(record).map_err(|error| ApplyError::of(record, error))?;
