@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use samen_log::MasterKey;
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use tonic::service::interceptor::InterceptedService;
@@ -15,6 +16,8 @@ use samen_proto::privacy::privacy_service_client::PrivacyServiceClient;
 use samen_proto::regional::feed_service_client::FeedServiceClient;
 use samen_proto::regional::regional_service_client::RegionalServiceClient;
 use samen_proto::requests::request_service_client::RequestServiceClient;
+use samen_server::deployment::Pseudonyms;
+use samen_server::identity::InternalTokens;
 
 use crate::process::{Process, Signal, run};
 use crate::samen::samen;
@@ -327,6 +330,27 @@ impl Deployment {
     ) -> ParticipationServiceClient<Authorised> {
         let token = self.token(subject, roles).await;
         ParticipationServiceClient::new(self.authorised(self.ports.participation, token))
+    }
+
+    /// A channel to service requests, for any of their doors, with a token for
+    /// this person.
+    pub async fn at_requests(&self, subject: &str, roles: &[&str]) -> Authorised {
+        self.authorised(self.ports.requests, self.token(subject, roles).await)
+    }
+
+    /// The same for another service of this deployment, by its own name.
+    pub fn service_at_requests(&self, name: &str) -> Authorised {
+        let tokens = InternalTokens::new(&self.master());
+        self.authorised(self.ports.requests, tokens.issue(name).expect("a token"))
+    }
+
+    /// By which this suite knows a person.
+    pub fn pseudonym(&self, subject: &str) -> String {
+        Pseudonyms::new(&self.master()).of(self.issuer(), subject)
+    }
+
+    fn master(&self) -> MasterKey {
+        MasterKey::load(self.master_key().as_ref()).expect("the master key")
     }
 
     /// What officers and residents ask of service requests about their data.

@@ -9,6 +9,7 @@ mod faults;
 mod feed;
 mod forgetting;
 mod import;
+mod notices;
 mod operations;
 mod participation;
 mod reconcilers;
