@@ -108,6 +108,10 @@ pub async fn of(schema: &Schema, request: &str) -> sqlx::Result<Vec<HistoryRow>>
 
 /// What happened at these positions.
 pub async fn at(schema: &Schema, positions: &[u64]) -> sqlx::Result<Vec<HistoryRow>> {
+    // A list of nothing has no type, which PostgreSQL wants to know.
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut sql = Sql::new(schema, "SELECT body, sealed FROM {s}.history WHERE position");
     sql.any_of(positions.iter().copied());
     read(schema, sql).await

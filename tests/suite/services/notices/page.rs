@@ -31,7 +31,8 @@ pub async fn post(
 
 /// The id that a form's command has.
 fn command(page: &str, form: &str) -> String {
-    let form = page.split(form).nth(1).unwrap_or_else(|| panic!("no {form} in {page}"));
+    let form = format!("/{form}?");
+    let form = page.split(&form).nth(1).unwrap_or_else(|| panic!("no {form} in {page}"));
     let id = form.split("name=\"command\" value=\"").nth(1).expect("a hidden field");
     id.split('"').next().expect("its value").to_owned()
 }
