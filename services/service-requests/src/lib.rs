@@ -13,17 +13,20 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use samen_log::{Aggregates, Location};
+use samen_log::{Aggregates, Keyring, Location};
 use samen_proto::requests::Catalogue;
 use samen_proto::requests::catalogue_service_server::CatalogueServiceServer;
 use samen_proto::requests::handling_service_server::HandlingServiceServer;
 use samen_proto::requests::network_service_server::NetworkServiceServer;
 use samen_proto::requests::reporter_service_server::ReporterServiceServer;
 use samen_proto::requests::request_service_server::RequestServiceServer;
+use samen_proto::requests::statistics_service_server::StatisticsServiceServer;
 use samen_server::privacy::{self, Keeping, Privacy};
 use samen_server::watch::Changes;
 use samen_server::{Core, Deployment};
 use tonic::service::Routes;
+
+use projection::RequestProjection;
 
 pub mod api;
 pub mod domain;
@@ -36,12 +39,13 @@ pub mod seed;
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "requests";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 8] = [
+pub const SERVICES: [&str; 9] = [
     "samen.requests.v1.RequestService",
     "samen.requests.v1.CatalogueService",
     "samen.requests.v1.NetworkService",
     "samen.requests.v1.ReporterService",
     "samen.requests.v1.HandlingService",
+    "samen.requests.v1.StatisticsService",
     "samen.log.v1.LogService",
     "samen.operations.v1.OperationsService",
     privacy::SERVICE,
@@ -55,6 +59,8 @@ pub struct Requests {
     pub(crate) audits: Aggregates<domain::audit::Audit>,
     pub(crate) changes: Arc<Changes<api::watch::WatchedRequests>>,
     pub(crate) statistics: api::statistics::Statistics,
+    pub(crate) questions: api::figures::Questions,
+    pub(crate) words: projection::search::Words,
     pub(crate) privacy: Privacy,
     pub(crate) categories: Aggregates<domain::catalogue::CategoryState>,
     pub(crate) organisation: Aggregates<domain::catalogue::OrganisationState>,
@@ -76,7 +82,9 @@ impl Requests {
         keeping: Keeping,
         catalogue: Option<Catalogue>,
     ) -> Result<Self, privacy::Failure> {
-        let core = Core::open(deployment, location, NAME, projection::RequestProjection).await?;
+        let master = deployment.master.clone();
+        let projection = |keyring: &Keyring| RequestProjection::new(keyring.clone(), &master);
+        let core = Core::open(deployment, location, NAME, projection).await?;
         let spoke = domain::request::spoke_for_themselves;
         let privacy = Privacy::start(&core, keeping, spoke).await?;
         if let Some(catalogue) = catalogue {
@@ -86,6 +94,7 @@ impl Requests {
         let Core { log, keyring, store, deployment, .. } = &core;
         let changes = Changes::start(log.clone(), store.clone(), deployment);
         let statistics = api::statistics::Statistics::start(store.clone(), log.id(), deployment);
+        let questions = api::figures::Questions::new(log.clone(), store.clone());
         let registered =
             register::Registered::start(log.clone(), store.clone(), deployment).await?;
         let service = Requests {
@@ -101,6 +110,8 @@ impl Requests {
             audits: Aggregates::new(log.clone(), keyring.clone()),
             changes,
             statistics,
+            questions,
+            words: projection::search::Words::new(&master),
             privacy,
             core,
         };
@@ -114,7 +125,8 @@ impl Requests {
             .add_service(HandlingServiceServer::new(self.clone()))
             .add_service(CatalogueServiceServer::new(self.clone()))
             .add_service(ReporterServiceServer::new(self.clone()))
-            .add_service(NetworkServiceServer::new(self.clone()));
+            .add_service(NetworkServiceServer::new(self.clone()))
+            .add_service(StatisticsServiceServer::new(self.clone()));
         self.core.routes(own.add_service(self.privacy.service()))
     }
 }

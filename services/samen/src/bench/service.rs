@@ -45,6 +45,7 @@ pub struct Service {
     issuer: Issuer,
     streams: Streams,
     log: Log,
+    master: MasterKey,
     shutdown: CancellationToken,
     serving: JoinHandle<Result<(), ServeError>>,
 }
@@ -65,7 +66,7 @@ impl Service {
             calendar: Calendar::dutch(),
             verifier: Arc::new(Verifier::new(ISSUER, keys, &master, true).await?),
             pages: Pages::new(&master),
-            master,
+            master: master.clone(),
             streams: Streams::new(HEARTBEAT, LONG, LONG),
             keepalive: LONG,
             shutdown: shutdown.clone(),
@@ -83,12 +84,17 @@ impl Service {
             let port = Port::default();
             grpc::serve(bound, routes, &samen_requests::SERVICES, port, &deployment).await
         });
-        Ok(Service { _stop: stop, address, issuer, streams, log, shutdown, serving })
+        Ok(Service { _stop: stop, address, issuer, streams, log, master, shutdown, serving })
     }
 
     /// The service's log.
     pub fn log(&self) -> &Log {
         &self.log
+    }
+
+    /// What its secrets are made from.
+    pub fn master(&self) -> &MasterKey {
+        &self.master
     }
 
     /// How many streams it serves.

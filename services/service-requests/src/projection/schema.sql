@@ -43,7 +43,11 @@ CREATE TABLE IF NOT EXISTS {s}.request (
     description    bytea  NOT NULL,
     reporter       bytea  NOT NULL,
     address        bytea  NOT NULL,
-    answers        bytea  NOT NULL
+    answers        bytea  NOT NULL,
+    -- What the words of the description are in `search`, eight bytes each.
+    words          bytea  NOT NULL,
+    -- The ISO week in which it was reported: the year times 100 and the week.
+    week           bigint NOT NULL
 );
 -- Lists go newest first; the id decides between equal moments.
 CREATE INDEX IF NOT EXISTS request_created ON {t}request (created_at, id);
@@ -56,6 +60,18 @@ CREATE INDEX IF NOT EXISTS request_team ON {t}request (team, created_at, id);
 CREATE INDEX IF NOT EXISTS request_assignee ON {t}request (assignee, created_at, id);
 CREATE INDEX IF NOT EXISTS request_network ON {t}request (network, created_at, id);
 CREATE INDEX IF NOT EXISTS request_look ON {t}request (look_at);
+CREATE UNIQUE INDEX IF NOT EXISTS request_number ON {t}request (number);
+-- The few that are parts.
+CREATE INDEX IF NOT EXISTS request_parent ON {t}request (parent) WHERE parent <> '';
+
+-- Which requests have a word in their description. A word stands here as eight
+-- bytes of an HMAC over its stem, and in the order of lists.
+CREATE TABLE IF NOT EXISTS {s}.search (
+    token      bigint NOT NULL,
+    created_at bigint NOT NULL,
+    id         text   NOT NULL,
+    PRIMARY KEY (token, created_at, id)
+);
 
 -- All that happened to requests.
 CREATE TABLE IF NOT EXISTS {s}.history (
