@@ -79,8 +79,7 @@ pub enum CalendarError {
 
 impl Calendar {
     /// The Dutch calendar for lack of another: Good Friday is a working day,
-    /// Liberation Day is not in lustrum years, and the office is open from
-    /// nine to five.
+    /// Liberation Day is not, and the office is open from nine to five.
     pub fn dutch() -> Self {
         Self::of(Holidays::default(), BTreeSet::new(), OFFICE_HOURS)
     }

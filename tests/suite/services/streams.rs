@@ -341,7 +341,7 @@ async fn whoever_resumes_at_any_end_gets_every_change(setup: Setup) {
     let mut ends = HashMap::new();
     let mut seen: Vec<u64> = Vec::new();
     let mut filed = Vec::new();
-    let mut from = Position { position: CATALOGUE_RECORDS, ..Position::default() };
+    let mut from = Position::default();
     let following = async {
         for round in 0.. {
             if round == 20 {
@@ -353,7 +353,7 @@ async fn whoever_resumes_at_any_end_gets_every_change(setup: Setup) {
                 return;
             }
             // Resumed there, what follows is sent, without a gap.
-            let mut next = from.position + 1;
+            let mut next = from.position.max(CATALOGUE_RECORDS) + 1;
             let mut stream = watch(&mut handler, Some(from.clone())).await;
             let drop_after = (dice.roll(2) == 0).then(|| dice.roll(300));
             let mut read = 0;

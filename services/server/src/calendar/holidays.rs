@@ -14,15 +14,16 @@ pub struct Holidays {
     pub liberation_day: LiberationDay,
 }
 
-/// In which years nobody works on 5 May. The law leaves this to collective
-/// agreements (cao's).
+/// In which years nobody works on 5 May. It is a public holiday in every year
+/// (Algemene termijnenwet, art. 3); whether people work then is left to
+/// collective agreements (cao's).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LiberationDay {
     /// In years that are divisible by five, as most collective agreements say,
     /// on advice of the Stichting van de Arbeid.
-    #[default]
     Lustrum,
-    /// In every year, as the Cao Gemeenten says from 2024 on (art. 6.6).
+    /// In every year, as the law has it for terms, and the Cao Gemeenten says from 2024 on (art. 6.6).
+    #[default]
     Always,
     Never,
 }

@@ -30,7 +30,7 @@ impl CatalogueService for Requests {
         check_category(&mut check, &category, &register.organisation);
         check.finish()?;
         let command = calls::command(&caller, "DefineCategory", &m.request_id, &m);
-        let done = does(&self.categories, command, &category.code, |state, version| {
+        let done = does(self, &self.categories, command, &category.code, |state, version| {
             catalogue::define(state, version, m.expected_version, category.clone())
         });
         let Outcome { version, position, .. } = done.await?;
@@ -48,7 +48,7 @@ impl CatalogueService for Requests {
         super::check::category_of(&mut check, "code", &m.code);
         check.finish()?;
         let command = calls::command(&caller, "RetireCategory", &m.request_id, &m);
-        let done = does(&self.categories, command, &m.code, |state, version| {
+        let done = does(self, &self.categories, command, &m.code, |state, version| {
             catalogue::retire(state, version, m.expected_version, &m.code)
         });
         let Outcome { version, position, .. } = done.await?;
@@ -90,7 +90,7 @@ impl CatalogueService for Requests {
         }
         check.finish()?;
         let command = calls::command(&caller, "DefineOrganisation", &m.request_id, &m);
-        let done = does(&self.organisation, command, ALL, |state, version| {
+        let done = does(self, &self.organisation, command, ALL, |state, version| {
             catalogue::seen(m.expected_version, version)?;
             let organisation = Some(organisation.clone());
             let same = organisation.as_ref() == Some(&state.0) && version > 0;
@@ -129,7 +129,7 @@ impl CatalogueService for Requests {
         catalogue::check_routing(&mut check, &routing, organisation, is_network, area);
         check.finish()?;
         let command = calls::command(&caller, "DefineRouting", &m.request_id, &m);
-        let done = does(&self.routing, command, ALL, |state, version| {
+        let done = does(self, &self.routing, command, ALL, |state, version| {
             catalogue::seen(m.expected_version, version)?;
             let routing = Some(routing.clone());
             let same = routing.as_ref() == Some(&state.0) && version > 0;
@@ -149,12 +149,16 @@ impl CatalogueService for Requests {
     }
 }
 
+/// Does it, and goes by it from here on.
 async fn does<A: samen_log::Aggregate>(
+    service: &Requests,
     of: &Aggregates<A>,
     command: Command,
     id: &str,
     decide: impl Fn(&A, u64) -> Result<Vec<A::Event>, Rejection>,
 ) -> Result<Outcome, Refusal> {
     let done = of.execute(command, id, |state, version| decide(state, version).map(Into::into));
-    done.await.map_err(|error: CommandError<Rejection>| reply::command(error))
+    let outcome = done.await.map_err(|error: CommandError<Rejection>| reply::command(error))?;
+    service.registered.newest().await.map_err(reply::storage)?;
+    Ok(outcome)
 }

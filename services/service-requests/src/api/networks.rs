@@ -52,7 +52,9 @@ impl NetworkService for Requests {
         let done = self.networks.execute(command, &defined.id, |state, version| {
             network::define(state, version, m.expected_version, defined.clone()).map(Into::into)
         });
-        answer!(DefineNetworkResponse, done.await.map_err(refused)?)
+        let outcome = done.await.map_err(refused)?;
+        self.registered.newest().await.map_err(reply::storage)?;
+        answer!(DefineNetworkResponse, outcome)
     }
 
     async fn retire_network(
@@ -72,7 +74,9 @@ impl NetworkService for Requests {
         let done = self.networks.execute(command, &m.id, |state, version| {
             network::retire(state, version, m.expected_version, &m.id).map(Into::into)
         });
-        answer!(RetireNetworkResponse, done.await.map_err(refused)?)
+        let outcome = done.await.map_err(refused)?;
+        self.registered.newest().await.map_err(reply::storage)?;
+        answer!(RetireNetworkResponse, outcome)
     }
 
     async fn list_networks(&self, r: Request<ListNetworksRequest>) -> Answer<ListNetworksResponse> {
