@@ -2,4 +2,5 @@
 
 mod contract;
 mod log;
+mod requests;
 mod services;

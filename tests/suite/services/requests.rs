@@ -13,6 +13,11 @@ use tonic::Code;
 use super::in_both_setups;
 use super::shared::{BUYTENSTEE, SOON, all, count, new_id, refused, report};
 
+mod export;
+mod figures;
+mod lists;
+mod real;
+
 in_both_setups!(
     a_report_is_filed_once_and_seen_by_those_who_may,
     what_is_wrong_is_named_and_nothing_is_written,

@@ -210,7 +210,8 @@ mod tests {
             };
             groups.iter().map(figures).collect()
         };
-        let told = changes(&of(&[("a", 1), ("b", 2), ("c", 3)]), &of(&[("a", 1), ("c", 4), ("d", 5)]));
+        let told =
+            changes(&of(&[("a", 1), ("b", 2), ("c", 3)]), &of(&[("a", 1), ("c", 4), ("d", 5)]));
         let told: Vec<_> = told.into_iter().map(|f| (f.group, f.open)).collect();
         assert_eq!(told, [("c".into(), 4), ("d".into(), 5), ("b".into(), 0)]);
     }

@@ -75,13 +75,7 @@ pub fn filter(
 }
 
 /// Values of one field, not too many.
-fn each<T>(
-    check: &mut Check,
-    field: &str,
-    values: &[T],
-    most: usize,
-    of: impl Fn(&mut Check, &T),
-) {
+fn each<T>(check: &mut Check, field: &str, values: &[T], most: usize, of: impl Fn(&mut Check, &T)) {
     check.require(values.len() <= most, field, &format!("must be at most {most} values"));
     values.iter().take(most).for_each(|value| of(check, value));
 }

@@ -21,19 +21,20 @@ pub async fn figures(schema: &Schema, filter: &Filter, by: GroupBy) -> sqlx::Res
         GroupBy::Team => "team",
         GroupBy::Week => "CAST(week AS text)",
     };
+    let filter = filter.rarest_first(schema).await?;
     let mut sql = Sql::new(
         schema,
         "SELECT kind,
                 COUNT(*) FILTER (WHERE closed = 0),
                 COUNT(*) FILTER (WHERE closed = 1),
                 COUNT(*) FILTER (WHERE closed = 1 AND norm_state > 0),
-                COUNT(*) FILTER (WHERE closed = 1 AND norm_state > 0 AND norm_state <> ",
+                COUNT(*) FILTER (WHERE closed = 1 AND norm_state = ",
     );
-    sql.bind(i32::from(NormState::Breached));
+    sql.bind(i32::from(NormState::Within));
     sql.push(
         "),
-                COALESCE(MIN(CASE WHEN place * 2 >= total THEN lasted END), 0),
-                COALESCE(MIN(CASE WHEN place * 10 >= total * 9 THEN lasted END), 0),
+                COALESCE(MIN(CASE WHEN closed = 1 AND place * 2 >= total THEN lasted END), 0),
+                COALESCE(MIN(CASE WHEN closed = 1 AND place * 10 >= total * 9 THEN lasted END), 0),
                 COUNT(*) FILTER (WHERE satisfaction > 0),
                 CAST(SUM(satisfaction) AS bigint),
                 COUNT(*) FILTER (WHERE closed = 0 AND norm_state = ",

@@ -11,6 +11,14 @@ use samen_server::time::micros;
 use super::queries::Visible;
 use super::row::{NONE, RequestRow, moment, place, units};
 
+/// What is read of a request beside the moment at which it was reported, which
+/// its words have too.
+const BESIDE: &str = "id, number, category, status, neighbourhood, channel, urgency, norm_state,
+    team, assignee, network, source, parent, satisfaction, photos, latitude, longitude,
+    updated_at, closed_at, due_at, filed_by, body, week";
+/// Requests of which it does not matter how many more have a word.
+const MANY: i64 = 10_000;
+
 /// A filter that was checked.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -50,22 +58,49 @@ impl Filter {
 
     /// The same, as a part of a larger statement.
     ///
-    /// Words lead: their table is in the order of lists, so that a common word
-    /// is read until a page is full, and a rare one to its end.
+    /// A word leads: its table is in the order of lists, so that a common word
+    /// is read until a page is full, and a rare one to its end. Other words are
+    /// looked up one request at a time, in a form that planners leave as it is:
+    /// of a join they expect next to nothing, and read all of it first.
     pub fn add(&self, sql: &mut Sql, schema: &Schema, columns: &str, visible: &Visible) {
-        let mut from = String::new();
-        for place in 0..self.words.len() {
-            from += &format!("{{s}}.search AS word{place} ");
-            from += if place == 0 { "JOIN " } else { "USING (created_at, id) JOIN " };
-        }
-        let using = if self.words.is_empty() { "" } else { " USING (created_at, id)" };
-        let text = format!("SELECT {columns} FROM {from}{{s}}.request{using} WHERE 1 = 1");
+        let from = match self.words.is_empty() {
+            true => "{s}.request".to_owned(),
+            false => format!(
+                "{{s}}.search AS word JOIN (SELECT {BESIDE} FROM {{s}}.request) AS request
+                 USING (id)"
+            ),
+        };
+        let text = format!("SELECT {columns} FROM {from} WHERE 1 = 1");
         sql.push(&schema.sql(&text).0);
-        for (place, word) in self.words.iter().enumerate() {
-            sql.push(&format!(" AND word{place}.token = ")).bind(*word);
+        let mut words = self.words.iter();
+        if let Some(first) = words.next() {
+            sql.push(" AND token = ").bind(*first);
+        }
+        let look = schema.sql(
+            " AND 0 < (SELECT COUNT(*) FROM {s}.search AS other
+                                 WHERE other.created_at = word.created_at AND other.id = word.id
+                                 AND other.token = ",
+        );
+        for word in words {
+            sql.push(&look.0).bind(*word).push(")");
         }
         visible.restrict(sql);
         self.narrow(sql);
+    }
+
+    /// The same filter, led by the word that the fewest requests have.
+    pub async fn rarest_first(&self, schema: &Schema) -> sqlx::Result<Self> {
+        let mut words = Vec::new();
+        for word in &self.words {
+            let text = "SELECT COUNT(*) FROM (SELECT 1 FROM {s}.search WHERE token = ";
+            let mut sql = Sql::new(schema, text);
+            sql.bind(*word).push(" LIMIT ").bind(MANY).push(") AS counted");
+            let rows = sql.fetch(&schema.db).await?;
+            words.push((rows.first().map_or(0, |row| row.int(0)), *word));
+        }
+        words.sort_unstable();
+        let words = words.into_iter().map(|(_, word)| word).collect();
+        Ok(Filter { words, ..self.clone() })
     }
 
     fn narrow(&self, sql: &mut Sql) {

@@ -39,9 +39,9 @@ const STOP_WORDS: &[&str] = &[
     "jou", "jouw", "jullie", "kan", "kon", "kunnen", "kunt", "maar", "me", "meer", "men", "met",
     "mij", "mijn", "moet", "moeten", "mogen", "na", "naar", "nee", "niet", "niets", "nog", "nu",
     "of", "om", "omdat", "onder", "ons", "onze", "ook", "op", "over", "reeds", "te", "tegen",
-    "tot", "tussen", "uit", "uw", "van", "veel", "voor", "waar", "was", "wat", "we", "wel",
-    "werd", "wie", "wij", "wil", "willen", "wordt", "worden", "ze", "zich", "zij", "zijn", "zo",
-    "zou", "zonder", "zullen",
+    "tot", "tussen", "uit", "uw", "van", "veel", "voor", "waar", "was", "wat", "we", "wel", "werd",
+    "wie", "wij", "wil", "willen", "wordt", "worden", "ze", "zich", "zij", "zijn", "zo", "zou",
+    "zonder", "zullen",
 ];
 
 /// Makes tokens of words. Cheap to clone.
