@@ -5,7 +5,8 @@
 Prints a JSON array with, for each group in order: its name, how many are open,
 how many are closed, and the nearest-rank median and 90th percentile of how many
 seconds the closed ones took. A time without an offset is of the zone; a day
-begins at its start and ends at its end there. Weeks are those of ISO 8601 in
+begins at its start and ends at its end there. What was closed before it was
+created is left out, as the import refuses it. Weeks are those of ISO 8601 in
 Europe/Amsterdam.
 """
 
@@ -51,13 +52,15 @@ def main(path, zone, by):
     with open(path, encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             created = instant(row["created_at"].strip(), zone, 0)
-            closed = (row.get("closed_at") or row.get("resolved_date") or "").strip()
+            ended = (row.get("closed_at") or row.get("resolved_date") or "").strip()
+            closed = ended and instant(ended, zone, 1)
+            if closed and closed < created:
+                continue
             name = group(row, created, by)
             opened.setdefault(name, 0)
             lasted.setdefault(name, [])
             if closed:
-                took = instant(closed, zone, 1) - created
-                lasted[name].append(took // timedelta(seconds=1))
+                lasted[name].append((closed - created) // timedelta(seconds=1))
             else:
                 opened[name] += 1
     figures = []

@@ -102,12 +102,14 @@ impl Service {
         self.streams.open()
     }
 
+    /// A connection to it.
+    pub fn channel(&self) -> anyhow::Result<Channel> {
+        services::channel("--connections", &format!("http://{}", self.address).parse()?, None)
+    }
+
     /// Clients on connections of their own.
     pub fn clients(&self, connections: u16) -> anyhow::Result<Vec<Client>> {
-        let url = format!("http://{}", self.address).parse()?;
-        let client =
-            |_| services::channel("--connections", &url, None).map(RequestServiceClient::new);
-        (0..connections).map(client).collect()
+        (0..connections).map(|_| self.channel().map(RequestServiceClient::new)).collect()
     }
 
     /// What somebody with this role brings with each call.

@@ -131,7 +131,8 @@ fn text(check: &mut Check, words: &Words, text: &str) -> Vec<i64> {
     let field = "filter.text";
     check.text(field, text, CODE);
     let words = words.of(text);
-    check.require(!words.is_empty(), field, "must have a word that not every text has");
+    let said = !words.is_empty() || text.trim().is_empty();
+    check.require(said, field, "must have a word that not every text has");
     let few = words.len() <= MAX_WORDS;
     check.require(few, field, &format!("must have at most {MAX_WORDS} different words"));
     words

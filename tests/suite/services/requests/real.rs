@@ -18,9 +18,10 @@ in_both_setups!(figures_of_real_requests_are_those_of_another_program);
 
 /// Names a folder with real requests; without it there is nothing to compare.
 const DATA: &str = "SAMEN_TEST_DATA";
-/// Files, their time zones, and how many requests they hold.
+/// Files, their time zones, and how many requests they hold that were not
+/// closed before they were created.
 const FILES: [(&str, &str, usize); 2] =
-    [("requests-nl.csv", "Europe/Amsterdam", 3_024), ("requests-us.csv", "America/Chicago", 5_000)];
+    [("requests-nl.csv", "Europe/Amsterdam", 3_024), ("requests-us.csv", "America/Chicago", 4_994)];
 
 async fn figures_of_real_requests_are_those_of_another_program(setup: Setup) {
     let Ok(folder) = std::env::var(DATA) else {
@@ -35,7 +36,7 @@ async fn figures_of_real_requests_are_those_of_another_program(setup: Setup) {
         import.arg(&file).env("SAMEN_TOKEN", token);
         import.env("SAMEN_REQUESTS_URL", deployment.requests_url());
         let (status, output) = run(import, SOON * 5).await;
-        assert!(status.success(), "{status}\n{output}");
+        assert!(matches!(status.code(), Some(0 | 3)), "{status}\n{output}");
         let mut handler = deployment.requests("h", &["handler"]).await;
         eventually(SOON, "all are there", async || {
             (count(&mut handler).await == rows).then_some(())
