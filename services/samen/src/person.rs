@@ -18,6 +18,7 @@ use samen_proto::privacy::{
 };
 use samen_server::time::from_proto;
 use serde_json::{Value, json};
+use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use uuid::Uuid;
@@ -25,9 +26,12 @@ use uuid::Uuid;
 use crate::data::{TRIAL_ISSUER, load_issuer};
 use crate::operate::Bearer;
 use crate::services;
+use crate::usage::Misconfigured;
 
 /// How long a token holds that is made for one command.
 const TOKEN: Duration = Duration::from_secs(600);
+/// What is told when nobody is found: perhaps the name is not written so.
+const NOT_KNOWN: &str = "no service knows anything of this person: is the name right?";
 
 /// Give what is held about a person, or have it forgotten
 #[derive(Args)]
@@ -49,7 +53,8 @@ enum What {
     /// Make all that a person gave unreadable, for ever
     ///
     /// Each service decides by its own holds and terms. Ends with exit code 0
-    /// when all have done it, 1 when one has refused: what is done stays done.
+    /// when all that know the person have done it, 1 when one has refused (what
+    /// is done stays done) or none knows the person.
     Forget {
         #[command(flatten)]
         who: Who,
@@ -67,9 +72,10 @@ struct Who {
     /// Who the person is to the issuer of tokens
     #[arg(long, value_name = "NAME", conflicts_with = "id")]
     subject: Option<String>,
-    /// That issuer's name, as the services know it
-    #[arg(long, env = "SAMEN_OIDC_ISSUER", default_value = TRIAL_ISSUER, value_name = "NAME")]
-    issuer: String,
+    /// That issuer's name, as the services know it; the all-in-one's own,
+    /// unless a token is given
+    #[arg(long, env = "SAMEN_OIDC_ISSUER", value_name = "NAME")]
+    issuer: Option<String>,
 }
 
 /// Where the services are that hold content of people, and who asks.
@@ -109,15 +115,16 @@ impl Person {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.what {
             What::Export { who, doors } => {
-                let named = who.named();
+                let named = who.named(&doors)?;
+                let mut known = false;
                 for (service, mut door) in doors.open()? {
-                    export(&mut door, named.clone()).await.context(service)?;
+                    known |= export(&mut door, named.clone()).await.context(service)?;
                 }
-                Ok(ExitCode::SUCCESS)
+                if known { Ok(ExitCode::SUCCESS) } else { bail!(NOT_KNOWN) }
             }
             What::Forget { who, doors } => {
-                let named = who.named();
-                let mut code = ExitCode::SUCCESS;
+                let named = who.named(&doors)?;
+                let (mut code, mut known) = (ExitCode::SUCCESS, false);
                 for (service, mut door) in doors.open()? {
                     let request_id = Uuid::now_v7().to_string();
                     let forget = ForgetPersonRequest { request_id, person: Some(named.clone()) };
@@ -125,29 +132,42 @@ impl Person {
                         Ok(done) => {
                             let keys = done.into_inner().keys;
                             println!("{service}: forgotten ({keys} keys destroyed)");
+                            known = true;
+                        }
+                        Err(refusal) if refusal.code() == Code::NotFound => {
+                            println!("{service}: knows nothing of this person");
                         }
                         Err(refusal) => {
+                            known = true;
                             println!("{service}: not forgotten: {}", refusal.message());
                             code = ExitCode::FAILURE;
                         }
                     }
                 }
-                Ok(code)
+                if known { Ok(code) } else { bail!(NOT_KNOWN) }
             }
         }
     }
 }
 
 impl Who {
-    fn named(&self) -> Named {
+    fn named(&self, doors: &Doors) -> Result<Named, Misconfigured> {
         let person = match (&self.id, &self.subject) {
             (None, Some(subject)) => {
-                let (issuer, subject) = (self.issuer.clone(), subject.clone());
-                person::Person::Subject(Subject { issuer, subject })
+                let issuer = match &self.issuer {
+                    Some(issuer) => issuer.clone(),
+                    None if doors.token.is_none() => TRIAL_ISSUER.to_owned(),
+                    // A guess would name somebody whom nobody knows.
+                    None => {
+                        let reason = "missing: whose subject is it?".to_owned();
+                        return Err(Misconfigured { variable: "SAMEN_OIDC_ISSUER", reason });
+                    }
+                };
+                person::Person::Subject(Subject { issuer, subject: subject.clone() })
             }
             (id, _) => person::Person::Id(id.clone().unwrap_or_default()),
         };
-        Named { person: Some(person) }
+        Ok(Named { person: Some(person) })
     }
 }
 
@@ -173,15 +193,19 @@ impl Doors {
     }
 }
 
-/// Writes what one service holds, each record as it comes.
-async fn export(door: &mut Door, person: Named) -> anyhow::Result<()> {
+/// Writes what one service holds, each record as it comes; false where it knows
+/// nothing of the person.
+async fn export(door: &mut Door, person: Named) -> anyhow::Result<bool> {
     let ask = ExportPersonRequest { person: Some(person) };
-    let mut items = door.export_person(ask).await?.into_inner();
+    let mut items = match door.export_person(ask).await {
+        Err(refusal) if refusal.code() == Code::NotFound => return Ok(false),
+        answer => answer?.into_inner(),
+    };
     let mut out = std::io::stdout().lock();
     while let Some(item) = items.next().await {
         match item?.item {
             Some(Item::Record(record)) => writeln!(out, "{}", line(&record)?)?,
-            Some(Item::End(_)) => return Ok(()),
+            Some(Item::End(_)) => return Ok(true),
             None => {}
         }
     }

@@ -33,6 +33,25 @@ fn a_list_is_its_owners_and_keeps_logs_apart() {
 }
 
 #[test]
+fn what_would_not_be_read_again_as_it_is_is_not_written() {
+    let folder = scratch::folder("list-");
+    let path = folder.path().join("destroyed");
+    destroyed::append(&path, "gm0384.requests", [("text/1", "request")]).expect("written");
+    let before = fs::read(&path).expect("a list");
+    for wrong in ["", "a b", "a\nb", "a\tb", "a\u{a0}b", "a\u{0}", "a\r", "#a"] {
+        for (log, key, reason) in [
+            (wrong, "text/2", "request"),
+            ("gm0384.requests", wrong, "request"),
+            ("gm0384.requests", "text/2", wrong),
+        ] {
+            let refused = destroyed::append(&path, log, [("text/0", "request"), (key, reason)]);
+            assert!(refused.is_err(), "{log:?} {key:?} {reason:?}");
+        }
+    }
+    assert_eq!(fs::read(&path).expect("a list"), before);
+}
+
+#[test]
 fn a_line_that_was_cut_off_names_no_key_and_spoils_none() {
     let whole = "gm0384.requests text/1 2026-03-02T09:15:00Z request";
     for cut in 0..=whole.len() {

@@ -4,11 +4,13 @@
 //! - [`kept`]: holds and terms refuse, and defer;
 //! - [`steps`]: whatever step a crash interrupts, it is completed, once;
 //! - [`put_back`]: a log and keys from before a forgetting revive nobody;
-//! - [`given`]: what is held about a person, given to them.
+//! - [`given`]: what is held about a person, given to them;
+//! - [`named`]: by which names a person can be meant.
 
 mod given;
 mod gone;
 mod kept;
+mod named;
 mod put_back;
 mod steps;
 

@@ -75,6 +75,17 @@ pub async fn of_person(
     Ok(held)
 }
 
+/// Whether the log says anything about a person, up to a position.
+pub async fn is_known(log: &Log, person: &str, up_to: u64) -> Result<bool, Failure> {
+    let mut pages = std::pin::pin!(log.scan(about(person), 0, up_to));
+    while let Some(page) = pages.try_next().await? {
+        if !page.records.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What is left of sealed content, encoded, when these keys are gone: all of it
 /// or nothing.
 pub fn left(sealed: Vec<u8>, gone: &[String]) -> Vec<u8> {

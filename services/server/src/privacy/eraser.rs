@@ -17,7 +17,7 @@ use prost::{Message, Name};
 use samen_log::command::{decode, is};
 use samen_log::scan::Wanted;
 use samen_log::{
-    Append, CommandId, Cursor, Follow, Item, Keyring, Log, NewEvent, Record, Task, Tasks, destroyed,
+    Append, Appended, CommandId, Cursor, Follow, Item, Keyring, Log, NewEvent, Record, Task, Tasks, destroyed,
 };
 use samen_proto::operations::TaskKind;
 use samen_proto::privacy::{
@@ -170,9 +170,8 @@ impl Eraser {
         self.destroy(of_all.collect()).await?;
         for (intent, keys, reason) in plans {
             let id = format!("{} {} {}", intent.log, intent.epoch, intent.position);
-            tell(&self.log, &id, &keys, reason).await?;
-            let count = keys.values().map(BTreeSet::len).sum::<usize>();
-            complete(&self.log, &id, intent.position, count).await?;
+            let gone = tell(&self.log, &id, &keys, reason).await?;
+            complete(&self.log, &id, intent.position, gone).await?;
             self.done.send_if_modified(|done| {
                 let further = intent.position > *done;
                 *done = intent.position.max(*done);
@@ -239,24 +238,44 @@ impl Done {
     }
 }
 
-/// Tells whoever follows that these keys are gone, each stream once.
-pub async fn tell(log: &Log, id: &str, keys: &Keys, reason: ErasureReason) -> Result<(), Failure> {
+/// Tells whoever follows that these keys are gone, each stream once. Gives how
+/// many were told of by this, now or before a crash, and sealed something: not
+/// those that went before, nor a person's own key that nothing stands under.
+pub async fn tell(
+    log: &Log,
+    id: &str,
+    keys: &Keys,
+    reason: ErasureReason,
+) -> Result<usize, Failure> {
     let telling = keys.clone().into_iter().map(|(stream, keys)| async move {
         let told = told(log, &stream).await?;
         let key_ids: Vec<String> = keys.difference(&told).cloned().collect();
-        if key_ids.is_empty() {
-            return Ok(());
-        }
         let (id, to) = (format!("erase {id} {stream}"), erasure(&stream));
-        append(log, id, &to, &ContentErased { stream, key_ids, reason: reason.into() }).await
+        let seals = !stream.starts_with("person/");
+        let told = if key_ids.is_empty() {
+            log.find_command(&id).await?
+        } else {
+            let erased = ContentErased { stream, key_ids, reason: reason.into() };
+            Some(append(log, id, &to, &erased).await?)
+        };
+        let Some(told) = told.filter(|_| seals) else { return Ok(Vec::new()) };
+        let record = log.read(told.last - 1, 1).await?.pop();
+        let record = record.ok_or(sqlx::Error::RowNotFound)?;
+        let erased = ContentErased::decode(record.data.as_slice());
+        Ok::<_, Failure>(erased.map_err(|_| content::unreadable(&record))?.key_ids)
     });
-    futures::stream::iter(telling).buffer_unordered(TELLING).try_collect().await
+    let told = futures::stream::iter(telling).buffer_unordered(TELLING);
+    let keys = told.try_fold(BTreeSet::new(), |mut all, keys| async move {
+        all.extend(keys);
+        Ok(all)
+    });
+    Ok(keys.await?.len())
 }
 
 /// Says that everything up to this position was carried out.
 pub async fn complete(log: &Log, id: &str, position: u64, keys: usize) -> Result<(), Failure> {
     let completed = ErasuresCompleted { position, keys: keys as u64 };
-    append(log, completed_id(id), COMPLETED, &completed).await
+    append(log, completed_id(id), COMPLETED, &completed).await.map(drop)
 }
 
 /// How far everything was carried out, as the log says, and the epoch in which
@@ -324,15 +343,19 @@ pub async fn evict(log: Log, keyring: Keyring, shutdown: CancellationToken) {
     }
 }
 
-async fn append(log: &Log, id: String, stream: &str, event: &impl Name) -> Result<(), Failure> {
+async fn append(
+    log: &Log,
+    id: String,
+    stream: &str,
+    event: &impl Name,
+) -> Result<Appended, Failure> {
     let append = Append {
         actor: ACTOR.to_owned(),
         command: Some(CommandId { id, fingerprint: Vec::new(), key_id: None }),
         events: vec![new_event(stream, event)],
         ..Append::default()
     };
-    log.append(append).await?;
-    Ok(())
+    Ok(log.append(append).await?)
 }
 
 /// An event to append to a stream.

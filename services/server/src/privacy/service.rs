@@ -56,6 +56,7 @@ impl PrivacyService for Privacy {
     ) -> Answer<Self::ExportPersonStream> {
         let caller = caller(&request)?;
         let person = self.person(&caller, request.into_inner().person)?;
+        self.known(&caller, &person).await?;
         // Each export is recorded before anything of it is sent.
         let command = Command {
             actor: caller.id.clone(),
@@ -84,6 +85,7 @@ impl PrivacyService for Privacy {
         check.request_id(&message.request_id);
         check.finish()?;
         let person = self.person(&caller, message.person.clone())?;
+        self.known(&caller, &person).await?;
         let command = command(&caller, "ForgetPerson", &message.request_id, &message);
         let outcome = self.forget(command, &person).await?;
         let (position, keys) = self.carried_out(&outcome).await?;
@@ -121,7 +123,11 @@ impl PrivacyService for Privacy {
         check.require(until, "until", "must be a valid instant, or absent");
         check.finish()?;
         let person = match &message.person {
-            Some(person) => self.person(&caller, Some(person.clone()))?,
+            Some(person) => {
+                let person = self.person(&caller, Some(person.clone()))?;
+                self.known(&caller, &person).await?;
+                person
+            }
             None => {
                 self.stream(&message.stream, 1).await?;
                 String::new()
@@ -182,11 +188,14 @@ impl Privacy {
     fn person(&self, caller: &Caller, person: Option<Person>) -> Result<String, Status> {
         use samen_proto::privacy::person::Person as Named;
         let named = match person.and_then(|person| person.person) {
-            Some(Named::Id(id)) if !id.is_empty() && id.chars().count() <= 100 => id,
+            Some(Named::Id(id)) if Pseudonyms::could_be(&id) => id,
             Some(Named::Subject(Subject { issuer, subject })) if !subject.is_empty() => {
                 Pseudonyms::new(&self.deployment.master).of(&issuer, &subject)
             }
-            Some(_) => return Err(reply::invalid("person", "must be an id, or a subject")),
+            Some(_) => {
+                let allowed = "must be a pseudonymous id (22 characters), or a subject";
+                return Err(reply::invalid("person", allowed));
+            }
             // An officer who forgets to say whom does not mean themselves.
             None if caller.has(Role::Resident) => caller.id.clone(),
             None => return Err(reply::invalid("person", "must be given")),
@@ -198,6 +207,23 @@ impl Privacy {
         Err(status(Code::PermissionDenied, "NOT_YOURSELF", message))
     }
 
+    /// Tells an officer who names somebody of whom the log knows nothing: a name
+    /// that was written otherwise is not somebody who has been helped.
+    async fn known(&self, caller: &Caller, person: &str) -> Result<(), Status> {
+        let head = self.head().await?;
+        let known = person == caller.id || {
+            let known = content::is_known(&self.log, person, head).await;
+            known.map_err(reply::unavailable)?
+        };
+        if known { Ok(()) } else { Err(not_found("person", person)) }
+    }
+
+    /// The position of the log's newest record.
+    async fn head(&self) -> Result<u64, Status> {
+        let head = self.log.newest().await.map_err(reply::unavailable)?;
+        Ok(head.map_or(0, |head| head.position))
+    }
+
     /// Logs that a person is to be forgotten, unless something must be kept.
     async fn forget(&self, command: Command, person: &str) -> Result<Outcome, Status> {
         let forgotten =
@@ -205,8 +231,7 @@ impl Privacy {
         for _ in 0..TRIES {
             // Holds first: who places one relies on a record that is there.
             let (holds, guard) = self.holds.read::<Rejection>().await.map_err(reply::command)?;
-            let head = self.log.newest().await.map_err(reply::unavailable)?;
-            let head = head.map_or(0, |head| head.position);
+            let head = self.head().await?;
             let held = content::of_person(&self.log, person, self.spoke, head).await;
             let held = self.alive(held.map_err(reply::unavailable)?).await?;
             let now = Timestamp::now();

@@ -145,8 +145,8 @@ async fn an_officer_does_it_from_a_terminal() {
 
     let (status, output) = deployment.officer(&["forget", "--subject", "zoe"]).await;
     assert!(status.success(), "{output}");
-    assert!(output.contains("participation: forgotten (2 keys"), "{output}");
-    assert!(output.contains("requests: forgotten (3 keys"), "{output}");
+    assert!(output.contains("participation: forgotten (1 keys"), "{output}");
+    assert!(output.contains("requests: forgotten (2 keys"), "{output}");
     let (_, export) = deployment.officer(&["export", "--subject", "zoe"]).await;
     assert!(!export.contains("Kapot") && !export.contains("Een boom"), "{export}");
 
@@ -163,4 +163,26 @@ async fn an_officer_does_it_from_a_terminal() {
     let (status, output) = deployment.officer(&["forget", "--subject", "zoe"]).await;
     assert_eq!(status.code(), Some(1), "{output}");
     assert!(output.contains("requests: not forgotten: an archiving duty (selectielijst 12)"));
+
+    // Who is known to one service only is not missing.
+    let mut yan = deployment.requests("yan", &["resident"]).await;
+    yan.file_request(report_by("Yan", "Los")).await.expect("filed");
+    let (status, output) = deployment.officer(&["forget", "--subject", "yan"]).await;
+    assert!(status.success(), "{output}");
+    assert!(output.contains("participation: knows nothing of this person"), "{output}");
+    assert!(output.contains("requests: forgotten (2 keys"), "{output}");
+    let (status, output) = deployment.officer(&["export", "--subject", "yan"]).await;
+    assert!(status.success() && output.contains("RequestFiled"), "{output}");
+    // A name that nobody has is not somebody who was forgotten.
+    for what in ["forget", "export"] {
+        let (status, output) = deployment.officer(&[what, "--subject", "Yan"]).await;
+        assert_eq!(status.code(), Some(1), "{output}");
+        assert!(output.contains("no service knows anything of this person"), "{output}");
+        // With a token of another issuer, whose name it is must be said.
+        let token = deployment.token("officer", OFFICER).await;
+        let given = [what, "--subject", "yan", "--token", &token];
+        let (status, output) = deployment.officer(&given).await;
+        assert_eq!(status.code(), Some(2), "{output}");
+        assert!(output.contains("SAMEN_OIDC_ISSUER"), "{output}");
+    }
 }

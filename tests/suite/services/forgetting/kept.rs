@@ -94,7 +94,9 @@ async fn a_hold_refuses_with_its_ground_until_it_is_lifted_or_over(setup: Setup)
     assert!(words.contains("an archiving duty (Archiefwet art. 3)"), "{words}");
     assert_eq!(ground(officer.redact_text(all()).await).0, "HOLD");
     // Another person is not held.
-    let done = officer.forget_person(forget(&deployment, "nobody")).await;
+    let mut other = deployment.requests("other", &["resident"]).await;
+    other.file_request(report_by("Ander", "Drie")).await.expect("filed");
+    let done = officer.forget_person(forget(&deployment, "other")).await;
     done.expect("nothing to hold");
     let ask = ListHoldsRequest::default();
     assert_eq!(officer.list_holds(ask.clone()).await.expect("one").into_inner().holds.len(), 1);
