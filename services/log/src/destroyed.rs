@@ -66,8 +66,22 @@ impl DestroyedKeys {
     }
 }
 
-/// Adds keys of one log to the list, which is made where there is none. They
-/// are on the disk when this returns. Processes of several machines may write
+/// Makes an empty list where there is none, and what its folder says of it
+/// durable.
+pub fn create(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if path.exists() {
+        return Ok(());
+    }
+    File::options().append(true).create(true).mode(0o600).open(path)?.sync_all()?;
+    // The name of a new file is the folder's to keep.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Adds keys of one log to the list. They are on the disk when this returns.
+/// The list must be there: one that went missing and was made again would hold
+/// less than was destroyed, and nobody would be told. Processes of several machines may write
 /// to one list: each waits for the others.
 ///
 /// Refuses all of them where one would not be read again as it is written.
@@ -76,7 +90,6 @@ pub fn append<'a>(
     log: &str,
     keys: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
     let now = Timestamp::now();
     let mut entries = String::new();
     for (key, reason) in keys {
@@ -86,19 +99,12 @@ pub fn append<'a>(
         }
         entries.push_str(&format!("{log} {key} {now:.0} {reason}\n"));
     }
-    let new = !path.exists();
-    let mut list = File::options().read(true).append(true).create(true).mode(0o600).open(path)?;
+    let mut list = File::options().read(true).append(true).open(path)?;
     list.lock()?;
     let mut lines = mend(&mut list)?;
     lines.push_str(&entries);
     list.write_all(lines.as_bytes())?;
-    list.sync_all()?;
-    if new && let Some(folder) = path.parent() {
-        // The name of a new file is the folder's to keep.
-        let here = folder.as_os_str().is_empty();
-        File::open(if here { Path::new(".") } else { folder })?.sync_all()?;
-    }
-    Ok(())
+    list.sync_all()
 }
 
 /// Whether a line can be taken apart again that has this among its words. One

@@ -204,16 +204,15 @@ impl Eraser {
         }
     }
 
-    /// Puts keys on the list, which is made where there is none, and destroys
-    /// them.
-    pub async fn destroy(&self, keys: BTreeMap<String, ErasureReason>) -> Result<(), Failure> {
+    /// Puts keys on the list, and destroys them.
+    async fn destroy(&self, keys: BTreeMap<String, ErasureReason>) -> Result<(), Failure> {
         let (path, log) = (self.destroyed.path.clone(), self.log.id().to_owned());
         let listed = keys.clone();
         let write = tokio::task::spawn_blocking(move || {
             let keys = listed.iter().map(|(key, reason)| (key.as_str(), named(*reason)));
             destroyed::append(&path, &log, keys)
         });
-        write.await.map_err(std::io::Error::other)??;
+        write.await.map_err(std::io::Error::other)?.map_err(|error| self.destroyed.lost(error))?;
         self.keyring.destroy(keys.keys().map(String::as_str)).await?;
         Ok(())
     }
@@ -284,12 +283,15 @@ pub async fn completed(log: &Log) -> Result<Option<Completed>, Failure> {
     let Some(record) = log.last(COMPLETED).await? else { return Ok(None) };
     let completed = ErasuresCompleted::decode(record.data.as_slice())
         .map_err(|_| content::unreadable(&record))?;
-    Ok(Some(Completed { position: completed.position, epoch: record.epoch }))
+    let ErasuresCompleted { position, keys } = completed;
+    Ok(Some(Completed { position, keys, epoch: record.epoch }))
 }
 
 /// See [`completed`].
 pub struct Completed {
     pub position: u64,
+    /// How many keys went for the last that was carried out.
+    pub keys: u64,
     pub epoch: u64,
 }
 

@@ -156,8 +156,21 @@ async fn what_staff_wrote_down_goes_by_the_request_and_not_with_the_employee(set
     let other = handler.file_request(phoned("Meneer Blijft", "Ook gebeld")).await;
     let other = other.expect("filed").into_inner();
 
+    // Somebody who is both a resident and a handler speaks for themselves by
+    // the channels of residents.
+    let mut both = deployment.requests("handler", &["resident", "handler"]).await;
+    let own = both.file_request(report_by("Handler", "Voor mijn deur")).await.expect("filed");
+    let own = own.into_inner();
+
     // An employee who leaves takes nobody's report along.
     officer.forget_person(forget(&deployment, "handler")).await.expect("forgotten");
+    assert_eq!(reveal(&mut handler, &own.id).await, NOTHING);
+    assert_eq!(
+        both.file_request(report_by("Handler", "Weer")).await.expect_err("forgotten").code(),
+        Code::FailedPrecondition
+    );
+    let desk = phoned("Meneer Later", "Nog steeds in dienst");
+    both.file_request(desk).await.expect("what others say is taken");
     assert_eq!(reveal(&mut handler, &filed.id).await, is("Aan de telefoon", "Mevrouw Bel"));
 
     let stream = format!("request/{}", filed.id);
