@@ -23,6 +23,9 @@ const TERM: Duration = Duration::from_secs(4);
 const RENEW: Duration = Duration::from_secs(1);
 /// How often one that another process holds is asked for.
 const RETRY: Duration = Duration::from_millis(500);
+/// How long giving all back may take at the end of a process: a database that
+/// fell silent must not keep it.
+const GIVE_BACK: Duration = Duration::from_secs(1);
 
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS {s}.lease (
@@ -133,8 +136,11 @@ impl Leases {
         let Some(schema) = &self.schema else { return };
         let Db::Postgres(pool) = &schema.db else { return };
         let delete = schema.sql("DELETE FROM {s}.lease WHERE holder = $1");
-        if let Err(error) = sqlx::query(delete).bind(&*self.holder).execute(pool).await {
-            tracing::warn!(%error, "leases end by themselves");
+        let deleting = sqlx::query(delete).bind(&*self.holder).execute(pool);
+        match tokio::time::timeout(GIVE_BACK, deleting).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "leases end by themselves"),
+            Err(_) => tracing::warn!("leases end by themselves: the database does not answer"),
         }
     }
 

@@ -187,7 +187,12 @@ impl Eraser {
         match decoded.ok_or_else(|| content::unreadable(intent))? {
             Intent::PersonForgotten(forgotten) => {
                 let person = &forgotten.person;
-                let up_to = intent.position;
+                // What is recorded since is not what was asked about, nor was
+                // it looked at whether it must be kept.
+                let up_to = match forgotten.up_to {
+                    0 => intent.position,
+                    checked => checked,
+                };
                 let own = person_key(person);
                 let mut keys = Keys::from([(own.clone(), BTreeSet::from([own]))]);
                 for held in content::of_person(&self.log, person, self.spoke, up_to).await? {
@@ -212,7 +217,12 @@ impl Eraser {
             let keys = listed.iter().map(|(key, reason)| (key.as_str(), named(*reason)));
             destroyed::append(&path, &log, keys)
         });
-        write.await.map_err(std::io::Error::other)?.map_err(|error| self.destroyed.lost(error))?;
+        match write.await.map_err(std::io::Error::other)? {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(self.destroyed.missing(self.log.id()));
+            }
+            written => written?,
+        }
         self.keyring.destroy(keys.keys().map(String::as_str)).await?;
         Ok(())
     }
@@ -227,6 +237,11 @@ impl Done {
         let mut done = self.done.subscribe();
         // Fails only without an eraser.
         let _ = done.wait_for(|done| *done >= intent).await;
+    }
+
+    /// Up to where everything was carried out, as far as this process knows.
+    pub fn position(&self) -> u64 {
+        *self.done.borrow()
     }
 
     /// The record that says so, where the intent was carried out.

@@ -134,10 +134,16 @@ impl Expiry {
             let alive = self.keyring.alive(keys).await?;
             held.retain(|held| alive.contains(&held.content.sealed.key_id));
             let (holds, guard) = self.holds.read().await.map_err(failure)?;
-            let alive = held.len();
-            held.retain(|held| !self.is_held(held, &holds, now));
-            left |= held.len() < alive || !all;
-            futures::stream::iter(held.into_iter().map(|held| self.redact(held, term, &guard)))
+            let mut free = Vec::new();
+            for held in held {
+                if self.is_held(&held, &holds, now).await? {
+                    left = true;
+                } else {
+                    free.push(held);
+                }
+            }
+            left |= !all;
+            futures::stream::iter(free.into_iter().map(|held| self.redact(held, term, &guard)))
                 .buffer_unordered(ASKING)
                 .try_collect::<()>()
                 .await?;
@@ -152,11 +158,21 @@ impl Expiry {
     }
 
     /// Whether a hold keeps it for now.
-    fn is_held(&self, held: &Held, holds: &Holds, now: Timestamp) -> bool {
-        let Held { record, content } = held;
-        let own = content::is_of(&record.actor, record, &content.sealed.key_id, self.spoke);
-        let person = own.then_some(record.actor.as_str());
-        holds.on(now, person, [record.stream.as_str()]).is_some()
+    async fn is_held(
+        &self,
+        held: &Held,
+        holds: &Holds,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        if holds.active(now).next().is_none() {
+            return Ok(false);
+        }
+        let Held { record, .. } = held;
+        let speaker = (self.spoke)(record).then(|| record.actor.clone());
+        let beginner = content::beginner(&self.log, &record.stream, self.spoke).await?;
+        let people = [speaker, beginner];
+        let stream = [record.stream.as_str()];
+        Ok(people.iter().any(|person| holds.on(now, person.as_deref(), stream).is_some()))
     }
 
     async fn redact(&self, held: Held, term: &Term, guard: &Expected) -> Result<(), Failure> {

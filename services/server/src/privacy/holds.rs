@@ -28,12 +28,14 @@ const REGISTER: &str = "register";
 pub struct Holds(BTreeMap<String, HoldPlaced>);
 
 /// Why not.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Rejection {
     #[error("there is no such hold")]
     Missing { id: String },
     #[error("it must end in the future")]
     Over,
+    #[error("it is being erased, as was asked before")]
+    BeingErased(Box<HoldPlaced>),
 }
 
 /// The holds of one service.
@@ -113,14 +115,26 @@ impl Register {
         Ok((holds, Expected { stream: format!("{}/{REGISTER}", Holds::KIND), version }))
     }
 
-    /// Does a command on the register.
+    /// Does a command on the register, relying on these besides.
     pub async fn execute(
         &self,
         command: Command,
+        guards: &[Expected],
         decide: impl Fn(&Holds) -> Result<Vec<HoldEvent>, Rejection>,
     ) -> Result<Outcome, CommandError<Rejection>> {
-        let decide = |holds: &Holds, _| decide(holds).map(Decision::from);
+        let decide = |holds: &Holds, _| {
+            let events = decide(holds)?;
+            Ok(Decision { events, guards: guards.to_vec(), not_after: None })
+        };
         self.0.execute(command, REGISTER, decide).await
+    }
+}
+
+/// What a hold is on: a stream, or `person/<id>`.
+pub fn subject(hold: &HoldPlaced) -> String {
+    match hold.stream.as_str() {
+        "" => format!("person/{}", hold.person),
+        stream => stream.to_owned(),
     }
 }
 
@@ -136,7 +150,11 @@ pub fn explain(hold: &HoldPlaced) -> String {
 
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
+        let text = rejection.to_string();
         match rejection {
+            Rejection::BeingErased(hold) => {
+                reply::precondition("BEING_ERASED", &subject(&hold), &text)
+            }
             Rejection::Missing { id } => reply::not_found("hold", &id),
             Rejection::Over => reply::invalid("until", "must be in the future, or absent"),
         }

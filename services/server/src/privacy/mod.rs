@@ -93,6 +93,8 @@ pub enum Failure {
         path.display()
     )]
     ListMissing { path: PathBuf, log: String },
+    #[error("asked to stop before it was done")]
+    Stopped,
     #[error("record {position} of type {kind} cannot be read")]
     Unreadable { position: u64, kind: String },
 }
@@ -133,9 +135,12 @@ impl Privacy {
         let Keeping { destroyed, retention } = keeping;
         let holds = holds::Register::new(log, keyring);
         let eraser = eraser::Eraser::new(log, keyring, destroyed, spoke, tasks).await?;
-        restored::apply(&eraser).await?;
-        let done = eraser.done();
         let shutdown = deployment.shutdown.clone();
+        tokio::select! {
+            applied = restored::apply(&eraser) => applied?,
+            () = shutdown.cancelled() => return Err(Failure::Stopped),
+        }
+        let done = eraser.done();
         // It ends with the process: calls that are drained still wait for it,
         // and what it is cut off in, the next one completes.
         supervise("eraser", shutdown.clone(), eraser.run(CancellationToken::new()));

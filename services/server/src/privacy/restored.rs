@@ -27,24 +27,25 @@ impl DestroyedList {
         Ok(read.await.map_err(std::io::Error::other)??)
     }
 
+    /// It is not there, although keys of this log were destroyed.
+    pub fn missing(&self, log: &str) -> Failure {
+        Failure::ListMissing { path: self.path.to_path_buf(), log: log.to_owned() }
+    }
+
     /// The keys of one log, from a list that is made where nothing was ever
     /// destroyed. It is missing where the log says that something was: the
     /// whole of it, or, where another log's service has begun a new one since,
     /// this log's part.
     async fn begin(&self, log: &str, last: Option<&Completed>) -> Result<BTreeSet<String>, Failure> {
-        let missing = || {
-            let (path, log) = (self.path.to_path_buf(), log.to_owned());
-            Failure::ListMissing { path, log }
-        };
         if last.is_some() && !self.path.exists() {
-            return Err(missing());
+            return Err(self.missing(log));
         }
         let path = self.path.clone();
         let made = tokio::task::spawn_blocking(move || destroyed::create(&path));
         made.await.map_err(std::io::Error::other)??;
         let listed = self.of_log(log).await?;
         if listed.is_empty() && last.is_some_and(|last| last.keys > 0) {
-            return Err(missing());
+            return Err(self.missing(log));
         }
         Ok(listed)
     }

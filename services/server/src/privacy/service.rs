@@ -1,32 +1,35 @@
 //! The gRPC handlers: check the message, ask the rules, log what is asked,
 //! wait until it was carried out.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
 use jiff::Timestamp;
-use prost::Message;
-use samen_log::command::Decision;
+use prost::{Message, Name};
+use samen_log::command::{Decision, decode};
 use samen_log::record::position;
-use samen_log::{AppendError, Command, CommandError, Outcome, Record};
-use samen_proto::log::Position;
+use samen_log::scan::Wanted;
+use samen_log::{Aggregate, AppendError, Command, CommandError, Expected, Outcome, Record};
+use samen_proto::log::{Heartbeat, Position};
 use samen_proto::options::Role;
 use samen_proto::privacy::export_person_response::Item;
 use samen_proto::privacy::privacy_service_server::PrivacyService;
 use samen_proto::privacy::*;
+use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
-use super::content::{self, Held};
+use super::content::{self, About, Held, person_key};
+use super::eraser::Intent;
 use super::requests::{PersonEvent, RedactionEvent, Rejection, may_erase};
-use super::{Privacy, export, holds};
+use super::{Failure, Privacy, export, holds, requests};
 use crate::access::caller;
 use crate::calls::command;
 use crate::deployment::Pseudonyms;
 use crate::identity::Caller;
 use crate::reply::{self, Check, not_found, status};
+use crate::streams::{Outgoing, outgoing};
 use crate::time::{from_proto, to_proto};
 
 /// How often something is decided anew when holds change meanwhile.
@@ -47,8 +50,7 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl PrivacyService for Privacy {
-    type ExportPersonStream =
-        Pin<Box<dyn Stream<Item = Result<ExportPersonResponse, Status>> + Send>>;
+    type ExportPersonStream = Outgoing<ExportPersonResponse>;
 
     async fn export_person(
         &self,
@@ -72,7 +74,11 @@ impl PrivacyService for Privacy {
             })
             .await
             .map_err(reply::command)?;
-        Ok(Response::new(Box::pin(self.clone().export(person, outcome.position))))
+        let (told, seen) = watch::channel(Position { position: 0, ..outcome.position.clone() });
+        let items = self.clone().export(person, outcome.position, told);
+        let place = move || seen.borrow().clone();
+        let heartbeat = |at| item(Item::Heartbeat(Heartbeat { position: Some(at) }));
+        Ok(Response::new(outgoing(items, place, heartbeat, &self.deployment, &caller)))
     }
 
     async fn forget_person(
@@ -142,9 +148,7 @@ impl PrivacyService for Privacy {
             reference: message.reference,
             until: message.until,
         };
-        let now = Timestamp::now();
-        let placing = |_: &holds::Holds| holds::place(placed.clone(), now);
-        let outcome = self.holds.execute(command, placing).await.map_err(reply::command)?;
+        let outcome = self.hold(command, &placed).await?;
         // Asked again, it is the hold that was placed the first time.
         let record = self.log.read(outcome.first - 1, 1).await.map_err(reply::unavailable)?;
         let placed = record.first().and_then(|r| HoldPlaced::decode(r.data.as_slice()).ok());
@@ -162,7 +166,7 @@ impl PrivacyService for Privacy {
         let command = command(&caller, "LiftHold", &message.request_id, &message);
         let now = Timestamp::now();
         let lifting = |holds: &holds::Holds| holds::lift(holds, &message.id, now);
-        let outcome = self.holds.execute(command, lifting).await.map_err(reply::command)?;
+        let outcome = self.holds.execute(command, &[], lifting).await.map_err(reply::command)?;
         Ok(Response::new(LiftHoldResponse { position: Some(outcome.position) }))
     }
 
@@ -226,8 +230,6 @@ impl Privacy {
 
     /// Logs that a person is to be forgotten, unless something must be kept.
     async fn forget(&self, command: Command, person: &str) -> Result<Outcome, Status> {
-        let forgotten =
-            PersonForgotten { person: person.to_owned(), reason: ErasureReason::Request.into() };
         for _ in 0..TRIES {
             // Holds first: who places one relies on a record that is there.
             let (holds, guard) = self.holds.read::<Rejection>().await.map_err(reply::command)?;
@@ -235,6 +237,11 @@ impl Privacy {
             let held = content::of_person(&self.log, person, self.spoke, head).await;
             let held = self.alive(held.map_err(reply::unavailable)?).await?;
             let now = Timestamp::now();
+            let forgotten = PersonForgotten {
+                person: person.to_owned(),
+                reason: ErasureReason::Request.into(),
+                up_to: head,
+            };
             let decided = self.people.execute(command.clone(), person, |_, _| {
                 may_erase(Some(person), &held, &holds, &self.retention, now)?;
                 let events = vec![forgotten.clone().into()];
@@ -258,6 +265,7 @@ impl Privacy {
         for _ in 0..TRIES {
             let (holds, guard) = self.holds.read::<Rejection>().await.map_err(reply::command)?;
             let records = self.stream(stream, u64::MAX).await?;
+            let beginner = records.first().filter(|first| (self.spoke)(first)).cloned();
             let last = records.last().map_or(0, |record| record.version);
             if let Some(version) = versions.iter().find(|version| !(1..=last).contains(*version)) {
                 let allowed = format!("must be versions of {stream}; {version} is not one");
@@ -286,9 +294,11 @@ impl Privacy {
                 reason: ErasureReason::Redaction.into(),
             };
             let now = Timestamp::now();
-            // Whoever spoke in one of these texts may have it kept.
-            let speakers = held.iter().filter(|held| (self.spoke)(&held.record));
-            let speakers: Vec<&str> = speakers.map(|held| held.record.actor.as_str()).collect();
+            // Whoever spoke in one of these texts may have it kept, and whoever
+            // began what they stand in.
+            let speakers = held.iter().map(|held| &held.record).filter(|r| (self.spoke)(r));
+            let speakers: Vec<&str> =
+                speakers.chain(&beginner).map(|record| record.actor.as_str()).collect();
             let decided = self.redactions.execute(command.clone(), stream, |_, _| {
                 if held.is_empty() {
                     return Err(Rejection::Nothing { stream: stream.clone() });
@@ -306,6 +316,71 @@ impl Privacy {
             }
         }
         Err(reply::command::<Rejection>(AppendError::Overloaded.into()))
+    }
+
+    /// Places a hold, unless what it is on is being erased: nobody is told that
+    /// something will be kept that will not.
+    async fn hold(&self, command: Command, placed: &HoldPlaced) -> Result<Outcome, Status> {
+        for _ in 0..TRIES {
+            // Before what is asked is looked at: what comes after it is noticed
+            // by these.
+            let whose = match placed.stream.as_str() {
+                "" => Some(placed.person.clone()),
+                stream => content::beginner(&self.log, stream, self.spoke)
+                    .await
+                    .map_err(reply::unavailable)?,
+            };
+            let mut guards = Vec::new();
+            let of_person = whose.iter().map(|person| person_key(person));
+            let of_stream = format!("{}/{}", requests::Redaction::KIND, placed.stream);
+            let of_stream = Some(of_stream).filter(|_| !placed.stream.is_empty());
+            for stream in of_person.chain(of_stream) {
+                let last = self.log.last(&stream).await.map_err(reply::unavailable)?;
+                let version = last.map_or(0, |last| last.version);
+                guards.push(Expected { stream, version });
+            }
+            let pending = self.pending(placed, whose.as_deref()).await;
+            let pending = pending.map_err(reply::unavailable)?;
+            let now = Timestamp::now();
+            let placed = self.holds.execute(command.clone(), &guards, |_| match pending {
+                true => Err(holds::Rejection::BeingErased(Box::new(placed.clone()))),
+                false => holds::place(placed.clone(), now),
+            });
+            match placed.await {
+                Err(CommandError::Append(AppendError::Conflict { .. })) => {}
+                placed => return placed.map_err(reply::command),
+            }
+        }
+        Err(reply::command::<Rejection>(AppendError::Overloaded.into()))
+    }
+
+    /// Whether something was asked, and is not carried out yet, that erases what
+    /// a hold is on; `whose` is the person that it is about, if any.
+    async fn pending(&self, hold: &HoldPlaced, whose: Option<&str>) -> Result<bool, Failure> {
+        let kinds = [PersonForgotten::full_name(), TextRedacted::full_name()];
+        let head = self.log.newest().await?.map_or(0, |head| head.position);
+        let pages = self.log.scan(Wanted::Kinds(kinds.into()), self.done.position(), head);
+        let mut pages = std::pin::pin!(pages);
+        while let Some(page) = pages.try_next().await? {
+            for record in page.records {
+                let intent = decode::<Intent>(&record).map_err(|_| content::unreadable(&record))?;
+                let meant = match intent.ok_or_else(|| content::unreadable(&record))? {
+                    Intent::PersonForgotten(forgotten) => whose == Some(&*forgotten.person),
+                    Intent::TextRedacted(TextRedacted { stream, .. }) => {
+                        let on_person = hold.stream.is_empty();
+                        stream == hold.stream
+                            || on_person
+                                && content::beginner(&self.log, &stream, self.spoke)
+                                    .await?
+                                    .is_some_and(|beginner| beginner == hold.person)
+                    }
+                };
+                if meant {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// What of this is not erased yet.
@@ -349,26 +424,28 @@ impl Privacy {
         Ok((position(&mark), completed.keys))
     }
 
-    /// Every record by the person or under their key, then an end.
+    /// Every record about the person, then an end. Tells up to where the log was
+    /// looked through.
     fn export(
         self,
         person: String,
         up_to: Position,
+        seen: watch::Sender<Position>,
     ) -> impl Stream<Item = Result<ExportPersonResponse, Status>> + Send {
         async_stream::try_stream! {
             let mut records = 0;
-            let pages = self.log.scan(content::about(&person), 0, up_to.position);
+            let about = About::find(&self.log, &person, self.spoke, up_to.position).await;
+            let about = about.map_err(reply::unavailable)?;
+            let pages = self.log.scan(about.records(), 0, up_to.position);
             let mut pages = std::pin::pin!(pages);
             while let Some(page) = pages.try_next().await.map_err(reply::unavailable)? {
-                if self.deployment.shutdown.is_cancelled() {
-                    let message = "the server stops; ask again";
-                    Err(status(Code::Unavailable, "SHUTTING_DOWN", message))?;
-                }
                 for record in page.records {
-                    let held = export::held(&record, &person, self.spoke, &self.keyring).await;
+                    let held = export::held(&record, &about, &self.keyring).await;
                     records += 1;
                     yield item(Item::Record(held.map_err(reply::unavailable)?));
+                    seen.send_modify(|at| at.position = record.position);
                 }
+                seen.send_modify(|at| at.position = page.seen);
             }
             yield item(Item::End(ExportEnd { records, position: Some(up_to) }));
         }

@@ -1,7 +1,8 @@
 //! What is forgotten is found nowhere, and nothing else is touched.
 
 use futures::StreamExt;
-use samen_proto::privacy::{ForgetPersonRequest, RedactTextRequest};
+use prost::Message;
+use samen_proto::privacy::{ForgetPersonRequest, PersonForgotten, RedactTextRequest};
 use samen_proto::requests::watch_requests_response::Item;
 use samen_proto::requests::*;
 use samen_tests::deployment::{Deployment, Setup};
@@ -76,7 +77,12 @@ async fn who_is_forgotten_is_gone_and_nobody_else(setup: Setup) {
     // A command that came before gives its first answer, whatever its content:
     // that cannot be compared any more.
     deployment.stop().await;
-    let told = told(&records(&deployment, "requests").await);
+    let records = records(&deployment, "requests").await;
+    for record in records.iter().filter(|r| r.r#type == PersonForgotten::full_name()) {
+        let forgotten = PersonForgotten::decode(record.data.as_slice()).expect("an event");
+        assert_eq!(forgotten.up_to, record.position - 1, "what was looked at, and no more");
+    }
+    let told = told(&records);
     assert_eq!(told.get(&format!("request/{}", gone.id)), Some(&1), "told once: {told:?}");
     assert_eq!(told.get(&format!("request/{}", later.id)), Some(&1));
     assert_eq!(told.get(&format!("request/{}", kept.id)), None);
