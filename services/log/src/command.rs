@@ -67,6 +67,9 @@ pub struct Decision<E> {
     /// Other streams that were relied upon, at the version that was seen. When
     /// one has moved, the caller gets its [`AppendError::Conflict`].
     pub guards: Vec<Expected>,
+    /// Events of other streams, recorded together with these and after them.
+    /// Their streams stand among the guards.
+    pub also: Vec<NewEvent>,
     /// See [`Append::not_after`].
     pub not_after: Option<Timestamp>,
 }
@@ -122,7 +125,7 @@ struct Loaded<A> {
 
 impl<E> From<Vec<E>> for Decision<E> {
     fn from(events: Vec<E>) -> Self {
-        Decision { events, guards: Vec::new(), not_after: None }
+        Decision { events, guards: Vec::new(), also: Vec::new(), not_after: None }
     }
 }
 
@@ -217,6 +220,7 @@ impl<A: Aggregate> Aggregates<A> {
                         kind: event.kind(),
                         data: event.encode(),
                     })
+                    .chain(decision.also)
                     .collect(),
                 keys: command.keys.iter().map(|(_, new)| new.clone()).collect(),
                 not_after: decision.not_after,

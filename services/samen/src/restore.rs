@@ -97,7 +97,8 @@ impl Restore {
                 path if path.exists() => path,
                 path => {
                     let path = path.display();
-                    let reason = format!("missing, as is {path}, and --no-destroyed-keys is not said");
+                    let reason =
+                        format!("missing, as is {path}, and --no-destroyed-keys is not said");
                     return Err(Misconfigured { variable: "SAMEN_DESTROYED_KEYS", reason }.into());
                 }
             },

@@ -257,6 +257,7 @@ impl Regional {
                 Ok::<_, Rejection>(samen_log::command::Decision {
                     events: decide(state, &disclose),
                     guards: vec![guard.clone()],
+                    also: Vec::new(),
                     not_after: None,
                 })
             })

@@ -17,7 +17,8 @@ use prost::{Message, Name};
 use samen_log::command::{decode, is};
 use samen_log::scan::Wanted;
 use samen_log::{
-    Append, Appended, CommandId, Cursor, Follow, Item, Keyring, Log, NewEvent, Record, Task, Tasks, destroyed,
+    Append, Appended, CommandId, Cursor, Follow, Item, Keyring, Log, NewEvent, Record, Task, Tasks,
+    destroyed,
 };
 use samen_proto::operations::TaskKind;
 use samen_proto::privacy::{

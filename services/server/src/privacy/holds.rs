@@ -124,7 +124,7 @@ impl Register {
     ) -> Result<Outcome, CommandError<Rejection>> {
         let decide = |holds: &Holds, _| {
             let events = decide(holds)?;
-            Ok(Decision { events, guards: guards.to_vec(), not_after: None })
+            Ok(Decision { events, guards: guards.to_vec(), also: Vec::new(), not_after: None })
         };
         self.0.execute(command, REGISTER, decide).await
     }

@@ -93,9 +93,7 @@ impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
         let text = rejection.to_string();
         match rejection {
-            Rejection::Held(hold) => {
-                reply::precondition("HOLD", &subject(&hold), &text)
-            }
+            Rejection::Held(hold) => reply::precondition("HOLD", &subject(&hold), &text),
             Rejection::Kept { stream, .. } => reply::precondition("RETENTION", &stream, &text),
             Rejection::Nothing { stream } => reply::precondition("NO_TEXT", &stream, &text),
         }

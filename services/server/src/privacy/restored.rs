@@ -36,7 +36,11 @@ impl DestroyedList {
     /// destroyed. It is missing where the log says that something was: the
     /// whole of it, or, where another log's service has begun a new one since,
     /// this log's part.
-    async fn begin(&self, log: &str, last: Option<&Completed>) -> Result<BTreeSet<String>, Failure> {
+    async fn begin(
+        &self,
+        log: &str,
+        last: Option<&Completed>,
+    ) -> Result<BTreeSet<String>, Failure> {
         if last.is_some() && !self.path.exists() {
             return Err(self.missing(log));
         }

@@ -245,7 +245,12 @@ impl Privacy {
             let decided = self.people.execute(command.clone(), person, |_, _| {
                 may_erase(Some(person), &held, &holds, &self.retention, now)?;
                 let events = vec![forgotten.clone().into()];
-                Ok(Decision { events, guards: vec![guard.clone()], not_after: None })
+                Ok(Decision {
+                    events,
+                    guards: vec![guard.clone()],
+                    also: Vec::new(),
+                    not_after: None,
+                })
             });
             match decided.await {
                 Err(CommandError::Append(AppendError::Conflict { .. })) => {}
@@ -308,7 +313,12 @@ impl Privacy {
                     may_erase(Some(speaker), &[], &holds, &self.retention, now)?;
                 }
                 let events = vec![RedactionEvent::from(redacted.clone())];
-                Ok(Decision { events, guards: vec![guard.clone()], not_after: None })
+                Ok(Decision {
+                    events,
+                    guards: vec![guard.clone()],
+                    also: Vec::new(),
+                    not_after: None,
+                })
             });
             match decided.await {
                 Err(CommandError::Append(AppendError::Conflict { .. })) => {}

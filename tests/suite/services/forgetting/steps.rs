@@ -67,8 +67,11 @@ async fn what_a_crash_left_after_any_step_is_completed_before_it_answers(setup: 
             .expect("it was filed")
             .actor
             .clone();
-        let forgotten =
-            PersonForgotten { person: person.clone(), reason: ErasureReason::Request.into(), up_to };
+        let forgotten = PersonForgotten {
+            person: person.clone(),
+            reason: ErasureReason::Request.into(),
+            up_to,
+        };
         let intent = append(&log, &format!("person/{person}"), &forgotten, None).await;
         let keys: Vec<String> = ids
             .iter()
