@@ -5,6 +5,7 @@
 //!
 //! - [`content`]: what records hold of people, whatever the service;
 //! - [`holds`]: what must not be erased meanwhile;
+//! - [`placing`]: a hold, on what is not being erased already;
 //! - [`retention`]: how long what is kept, by kind of record;
 //! - [`requests`]: what people and officers ask, as it stands in the log;
 //! - [`eraser`]: carries it out;
@@ -30,6 +31,7 @@ mod eraser;
 mod expiry;
 mod export;
 mod holds;
+mod placing;
 mod requests;
 mod restored;
 pub mod retention;

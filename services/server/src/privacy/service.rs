@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use futures::{Stream, TryStreamExt};
 use jiff::Timestamp;
-use prost::{Message, Name};
-use samen_log::command::{Decision, decode};
+use prost::Message;
+use samen_log::command::Decision;
 use samen_log::record::position;
-use samen_log::scan::Wanted;
-use samen_log::{Aggregate, AppendError, Command, CommandError, Expected, Outcome, Record};
+use samen_log::{AppendError, Command, CommandError, Outcome, Record};
 use samen_proto::log::{Heartbeat, Position};
 use samen_proto::options::Role;
 use samen_proto::privacy::export_person_response::Item;
@@ -20,10 +19,9 @@ use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
-use super::content::{self, About, Held, person_key};
-use super::eraser::Intent;
+use super::content::{self, About, Held};
 use super::requests::{PersonEvent, RedactionEvent, Rejection, may_erase};
-use super::{Failure, Privacy, export, holds, requests};
+use super::{Privacy, export, holds};
 use crate::access::caller;
 use crate::calls::command;
 use crate::deployment::Pseudonyms;
@@ -33,7 +31,7 @@ use crate::streams::{Outgoing, outgoing};
 use crate::time::{from_proto, to_proto};
 
 /// How often something is decided anew when holds change meanwhile.
-const TRIES: usize = 5;
+pub const TRIES: usize = 5;
 /// How long a call waits until what it asked was carried out. It will be, also
 /// when nobody waits.
 const WAIT: Duration = Duration::from_secs(20);
@@ -326,71 +324,6 @@ impl Privacy {
             }
         }
         Err(reply::command::<Rejection>(AppendError::Overloaded.into()))
-    }
-
-    /// Places a hold, unless what it is on is being erased: nobody is told that
-    /// something will be kept that will not.
-    async fn hold(&self, command: Command, placed: &HoldPlaced) -> Result<Outcome, Status> {
-        for _ in 0..TRIES {
-            // Before what is asked is looked at: what comes after it is noticed
-            // by these.
-            let whose = match placed.stream.as_str() {
-                "" => Some(placed.person.clone()),
-                stream => content::beginner(&self.log, stream, self.spoke)
-                    .await
-                    .map_err(reply::unavailable)?,
-            };
-            let mut guards = Vec::new();
-            let of_person = whose.iter().map(|person| person_key(person));
-            let of_stream = format!("{}/{}", requests::Redaction::KIND, placed.stream);
-            let of_stream = Some(of_stream).filter(|_| !placed.stream.is_empty());
-            for stream in of_person.chain(of_stream) {
-                let last = self.log.last(&stream).await.map_err(reply::unavailable)?;
-                let version = last.map_or(0, |last| last.version);
-                guards.push(Expected { stream, version });
-            }
-            let pending = self.pending(placed, whose.as_deref()).await;
-            let pending = pending.map_err(reply::unavailable)?;
-            let now = Timestamp::now();
-            let placed = self.holds.execute(command.clone(), &guards, |_| match pending {
-                true => Err(holds::Rejection::BeingErased(Box::new(placed.clone()))),
-                false => holds::place(placed.clone(), now),
-            });
-            match placed.await {
-                Err(CommandError::Append(AppendError::Conflict { .. })) => {}
-                placed => return placed.map_err(reply::command),
-            }
-        }
-        Err(reply::command::<Rejection>(AppendError::Overloaded.into()))
-    }
-
-    /// Whether something was asked, and is not carried out yet, that erases what
-    /// a hold is on; `whose` is the person that it is about, if any.
-    async fn pending(&self, hold: &HoldPlaced, whose: Option<&str>) -> Result<bool, Failure> {
-        let kinds = [PersonForgotten::full_name(), TextRedacted::full_name()];
-        let head = self.log.newest().await?.map_or(0, |head| head.position);
-        let pages = self.log.scan(Wanted::Kinds(kinds.into()), self.done.position(), head);
-        let mut pages = std::pin::pin!(pages);
-        while let Some(page) = pages.try_next().await? {
-            for record in page.records {
-                let intent = decode::<Intent>(&record).map_err(|_| content::unreadable(&record))?;
-                let meant = match intent.ok_or_else(|| content::unreadable(&record))? {
-                    Intent::PersonForgotten(forgotten) => whose == Some(&*forgotten.person),
-                    Intent::TextRedacted(TextRedacted { stream, .. }) => {
-                        let on_person = hold.stream.is_empty();
-                        stream == hold.stream
-                            || on_person
-                                && content::beginner(&self.log, &stream, self.spoke)
-                                    .await?
-                                    .is_some_and(|beginner| beginner == hold.person)
-                    }
-                };
-                if meant {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
     }
 
     /// What of this is not erased yet.
