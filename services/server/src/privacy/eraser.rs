@@ -41,7 +41,7 @@ const TELLING: usize = 32;
 /// Records of a stream read at once.
 const PAGE: usize = 500;
 /// How long it rests after a failure: at first, and at most.
-const BACK_OFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(30)];
+pub const BACK_OFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(30)];
 
 samen_log::events! {
     /// What there is to carry out.
@@ -326,38 +326,6 @@ async fn told(log: &Log, stream: &str) -> Result<BTreeSet<String>, Failure> {
         if records.len() < PAGE {
             return Ok(told);
         }
-    }
-}
-
-/// Forgets keys that this process remembers, when the log says that they were
-/// destroyed, wherever that was.
-pub async fn evict(log: Log, keyring: Keyring, shutdown: CancellationToken) {
-    let mut seen = Cursor::START;
-    while !shutdown.is_cancelled() {
-        let follow = async {
-            if seen == Cursor::START {
-                // Nothing was sealed or remembered here before this moment.
-                seen = log.newest().await?.unwrap_or_default();
-            }
-            let mut items = log.follow(seen.clone());
-            while let Some(item) = items.next().await {
-                let Item::Record(record) = item? else { continue };
-                if is::<ContentErased>(&record.r#type) {
-                    let erased = ContentErased::decode(record.data.as_slice())
-                        .map_err(|_| content::unreadable(&record))?;
-                    keyring.evict(erased.key_ids.iter().map(String::as_str));
-                }
-                seen = Cursor::at(&record);
-            }
-            Ok::<_, Failure>(())
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            followed = follow => if let Err(error) = followed {
-                tracing::warn!(log = log.id(), %error, "destroyed keys are not followed; again");
-            }
-        }
-        tokio::time::sleep(BACK_OFF[0]).await;
     }
 }
 

@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use samen_log::command::Decision;
 use samen_log::{Aggregate, Aggregates, Command, CommandError, Expected, Keyring, Log, Outcome};
-use samen_proto::privacy::{HoldGround, HoldLifted, HoldPlaced};
+use samen_proto::privacy::{Hold, HoldGround, HoldLifted, HoldPlaced};
 use tonic::Status as Refusal;
+use uuid::Uuid;
 
 use crate::reply;
-use crate::time::from_proto;
+use crate::time::{from_proto, to_proto};
 
 samen_log::events! {
     /// What happens to holds.
@@ -138,6 +139,15 @@ pub fn subject(hold: &HoldPlaced) -> String {
     }
 }
 
+/// A hold as its readers get it.
+pub fn shown(placed: HoldPlaced) -> Hold {
+    let HoldPlaced { id, person, stream, ground, reference, until } = placed;
+    // When it was placed stands in its id (UUIDv7).
+    let placed = Uuid::parse_str(&id).ok().and_then(|id| id.get_timestamp());
+    let placed = placed.and_then(|at| Timestamp::from_second(at.to_unix().0 as i64).ok());
+    Hold { id, person, stream, ground, reference, create_time: placed.map(to_proto), until }
+}
+
 /// What a hold is, in words for whoever it stops.
 pub fn explain(hold: &HoldPlaced) -> String {
     let ground = match hold.ground() {
@@ -166,7 +176,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::time::to_proto;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a small number")

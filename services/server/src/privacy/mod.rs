@@ -9,6 +9,7 @@
 //! - [`retention`]: how long what is kept, by kind of record;
 //! - [`requests`]: what people and officers ask, as it stands in the log;
 //! - [`eraser`]: carries it out;
+//! - [`eviction`]: what processes remember of destroyed keys;
 //! - [`expiry`]: asks for what has been kept long enough;
 //! - [`restored`]: applies the list of destroyed keys before a service answers;
 //! - [`export`]: all that is held about a person;
@@ -28,6 +29,7 @@ use crate::deployment::Deployment;
 
 mod content;
 mod eraser;
+mod eviction;
 mod expiry;
 mod export;
 mod holds;
@@ -146,7 +148,7 @@ impl Privacy {
         // It ends with the process: calls that are drained still wait for it,
         // and what it is cut off in, the next one completes.
         supervise("eraser", shutdown.clone(), eraser.run(CancellationToken::new()));
-        let evicting = eraser::evict(log.clone(), keyring.clone(), shutdown.clone());
+        let evicting = eviction::evict(log.clone(), keyring.clone(), shutdown.clone());
         supervise("key eviction", shutdown.clone(), evicting);
         let expiry =
             expiry::Expiry::new(log, keyring, retention.clone(), holds.clone(), spoke, tasks);

@@ -28,7 +28,7 @@ use crate::deployment::Pseudonyms;
 use crate::identity::Caller;
 use crate::reply::{self, Check, not_found, status};
 use crate::streams::{Outgoing, outgoing};
-use crate::time::{from_proto, to_proto};
+use crate::time::from_proto;
 
 /// How often something is decided anew when holds change meanwhile.
 pub const TRIES: usize = 5;
@@ -179,7 +179,7 @@ impl PrivacyService for Privacy {
             let on_stream = !stream.is_empty() && stream == hold.stream;
             all || on_person || on_stream
         });
-        Ok(Response::new(ListHoldsResponse { holds: asked.cloned().map(shown).collect() }))
+        Ok(Response::new(ListHoldsResponse { holds: asked.cloned().map(holds::shown).collect() }))
     }
 }
 
@@ -397,12 +397,4 @@ impl Privacy {
 
 fn item(item: Item) -> ExportPersonResponse {
     ExportPersonResponse { item: Some(item) }
-}
-
-fn shown(placed: HoldPlaced) -> Hold {
-    let HoldPlaced { id, person, stream, ground, reference, until } = placed;
-    // When it was placed stands in its id (UUIDv7).
-    let placed = Uuid::parse_str(&id).ok().and_then(|id| id.get_timestamp());
-    let placed = placed.and_then(|at| Timestamp::from_second(at.to_unix().0 as i64).ok());
-    Hold { id, person, stream, ground, reference, create_time: placed.map(to_proto), until }
 }
