@@ -83,7 +83,7 @@ async fn a_word_is_looked_up_in_its_index(place: Place) {
     };
     for text in ["lamp", "lamp 77", "mast 1234"] {
         let filter = projected.filter(RequestFilter { text: text.into(), ..Default::default() });
-        let filter = filter.rarest_first(&schema).await.expect("counted");
+        let filter = filter.led(&schema, &Visible::All).await.expect("counted");
         let mut sql = Sql::new(&schema, explain);
         filter.add(&mut sql, &schema, "created_at, id, body", &Visible::All);
         sql.push(" AND (created_at, id) < ").row([i64::MAX.into(), "".into()]);

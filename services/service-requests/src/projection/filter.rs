@@ -8,6 +8,7 @@ use samen_log::{Schema, Sql};
 use samen_proto::requests::{BoundingBox, Handling, RequestFilter};
 use samen_server::time::micros;
 
+use super::condition::{Condition, Is};
 use super::queries::Visible;
 use super::row::{NONE, RequestRow, moment, place, units};
 
@@ -16,8 +17,9 @@ use super::row::{NONE, RequestRow, moment, place, units};
 const BESIDE: &str = "id, number, category, status, neighbourhood, channel, urgency, norm_state,
     team, assignee, network, source, parent, satisfaction, photos, latitude, longitude,
     updated_at, closed_at, due_at, filed_by, body, week";
-/// Requests of which it does not matter how many more have a word.
-const MANY: i64 = 10_000;
+/// Requests that are read and put in order rather than looked for in the order
+/// of lists: a page of what more of them fulfil is found soon there.
+const FEW: i64 = 10_000;
 
 /// A filter that was checked.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +27,8 @@ pub struct Filter {
     asked: RequestFilter,
     /// What the words of its text are in the store.
     words: Vec<i64>,
+    /// The condition that few requests fulfil, if there is one.
+    lead: Option<usize>,
 }
 
 /// A half-open window on one moment of a request.
@@ -45,7 +49,7 @@ struct Region {
 impl Filter {
     /// `words` are those of its text: at least one, where it has a text.
     pub fn new(asked: RequestFilter, words: Vec<i64>) -> Self {
-        Filter { asked, words }
+        Filter { asked, words, lead: None }
     }
 
     /// Reads these columns of the requests that match, as far as somebody may
@@ -58,96 +62,118 @@ impl Filter {
 
     /// The same, as a part of a larger statement.
     ///
-    /// A word leads: its table is in the order of lists, so that a common word
-    /// is read until a page is full, and a rare one to its end. Other words are
-    /// looked up one request at a time, in a form that planners leave as it is:
-    /// of a join they expect next to nothing, and read all of it first.
+    /// What few requests fulfil leads, where that is known ([`Filter::led`]):
+    /// they are read first, by its index. Else a word does: its table is in
+    /// the order of lists, so that a common word is read until a page is full.
+    /// Other words are looked up one request at a time, in a form that planners
+    /// leave as it is: of a join they expect next to nothing, and would read
+    /// all of it first.
     pub fn add(&self, sql: &mut Sql, schema: &Schema, columns: &str, visible: &Visible) {
-        let from = match self.words.is_empty() {
-            true => "{s}.request".to_owned(),
-            false => format!(
-                "{{s}}.search AS word JOIN (SELECT {BESIDE} FROM {{s}}.request) AS request
-                 USING (id)"
-            ),
-        };
-        let text = format!("SELECT {columns} FROM {from} WHERE 1 = 1");
-        sql.push(&schema.sql(&text).0);
+        let conditions = self.conditions();
         let mut words = self.words.iter();
-        if let Some(first) = words.next() {
-            sql.push(" AND token = ").bind(*first);
+        let mut from = "request";
+        sql.push(&format!("SELECT {columns} FROM "));
+        if let Some(lead) = self.lead.and_then(|lead| conditions.get(lead)) {
+            sql.push(&schema.sql("(SELECT * FROM {s}.request WHERE 1 = 1").0);
+            lead.add(sql);
+            // Without an end, it would be one statement with the rest of it.
+            sql.push(" LIMIT ").bind(i64::MAX).push(") AS request WHERE 1 = 1");
+        } else if let Some(first) = words.next() {
+            from = "word";
+            let join = format!(
+                "{{s}}.search AS word JOIN (SELECT {BESIDE} FROM {{s}}.request) AS request
+                 USING (id) WHERE token = "
+            );
+            sql.push(&schema.sql(&join).0).bind(*first);
+        } else {
+            sql.push(&schema.sql("{s}.request WHERE 1 = 1").0);
         }
-        let look = schema.sql(
-            " AND 0 < (SELECT COUNT(*) FROM {s}.search AS other
-                                 WHERE other.created_at = word.created_at AND other.id = word.id
-                                 AND other.token = ",
-        );
+        let look = schema.sql(&format!(
+            " AND 0 < (SELECT COUNT(*) FROM {{s}}.search AS other
+                       WHERE other.created_at = {from}.created_at AND other.id = {from}.id
+                       AND other.token = "
+        ));
         for word in words {
             sql.push(&look.0).bind(*word).push(")");
         }
         visible.restrict(sql);
-        self.narrow(sql);
+        let alone = matches!(visible, Visible::All) && self.words.is_empty();
+        for (place, condition) in conditions.iter().enumerate() {
+            if self.lead != Some(place) {
+                condition.check(sql, schema, alone);
+            }
+        }
     }
 
-    /// The same filter, led by the word that the fewest requests have.
-    pub async fn rarest_first(&self, schema: &Schema) -> sqlx::Result<Self> {
+    /// The same filter, led by what the fewest requests fulfil: a condition,
+    /// or a word.
+    pub async fn led(&self, schema: &Schema, visible: &Visible) -> sqlx::Result<Self> {
         let mut words = Vec::new();
         for word in &self.words {
             let text = "SELECT COUNT(*) FROM (SELECT 1 FROM {s}.search WHERE token = ";
             let mut sql = Sql::new(schema, text);
-            sql.bind(*word).push(" LIMIT ").bind(MANY).push(") AS counted");
-            let rows = sql.fetch(&schema.db).await?;
-            words.push((rows.first().map_or(0, |row| row.int(0)), *word));
+            sql.bind(*word);
+            words.push((count(sql, schema).await?, *word));
         }
         words.sort_unstable();
+        let rarest = words.first().map_or(FEW, |(count, _)| *count);
         let words = words.into_iter().map(|(_, word)| word).collect();
-        Ok(Filter { words, ..self.clone() })
+        let mut lead = (rarest, None);
+        // What somebody filed has an index of its own.
+        if matches!(visible, Visible::All) {
+            for (place, condition) in self.conditions().iter().enumerate() {
+                let text = "SELECT COUNT(*) FROM (SELECT 1 FROM {s}.request WHERE 1 = 1";
+                let mut sql = Sql::new(schema, text);
+                condition.add(&mut sql);
+                let count = count(sql, schema).await?;
+                if count < lead.0 {
+                    lead = (count, Some(place));
+                }
+            }
+        }
+        Ok(Filter { asked: self.asked.clone(), words, lead: lead.1 })
     }
 
-    fn narrow(&self, sql: &mut Sql) {
+    /// All that is asked, but for the words.
+    fn conditions(&self) -> Vec<Condition> {
         let asked = &self.asked;
-        for (column, values) in [
-            (" AND status", &asked.statuses),
-            (" AND channel", &asked.channels),
-            (" AND urgency", &asked.urgencies),
-            (" AND norm_state", &asked.norm_states),
-        ] {
-            if !values.is_empty() {
-                sql.push(column).any_of(values.iter().copied());
-            }
-        }
-        for (column, values) in [
-            (" AND category", &asked.categories),
-            (" AND neighbourhood", &asked.neighbourhoods),
-            (" AND team", &asked.teams),
-            (" AND assignee", &asked.assignees),
-            (" AND network", &asked.networks),
-            (" AND source", &asked.sources),
-        ] {
-            if !values.is_empty() {
-                sql.push(column).any_of(values.iter().map(String::as_str));
-            }
-        }
-        if !asked.satisfactions.is_empty() {
-            sql.push(" AND satisfaction").any_of(asked.satisfactions.iter().map(|s| u64::from(*s)));
-        }
-        if !asked.numbers.is_empty() {
-            sql.push(" AND number").any_of(asked.numbers.iter().copied());
-        }
+        let numbers = |column, values: &[i32]| {
+            Condition::new(column, Is::Numbers(values.iter().map(|v| i64::from(*v)).collect()))
+        };
+        let texts = |column, values: &[String]| {
+            Condition::new(column, Is::Texts(values.to_vec())).ordered()
+        };
+        let rated = asked.satisfactions.iter().map(|value| i64::from(*value)).collect();
+        let known = asked.numbers.iter().map(|value| *value as i64).collect();
+        let parent = Some(asked.parent_id.clone()).filter(|parent| !parent.is_empty());
+        let mut all = vec![
+            numbers("status", &asked.statuses).ordered(),
+            numbers("channel", &asked.channels).ordered(),
+            numbers("urgency", &asked.urgencies).ordered(),
+            numbers("norm_state", &asked.norm_states).ordered(),
+            texts("category", &asked.categories),
+            texts("neighbourhood", &asked.neighbourhoods),
+            texts("team", &asked.teams),
+            texts("assignee", &asked.assignees),
+            texts("network", &asked.networks),
+            texts("source", &asked.sources),
+            Condition::new("satisfaction", Is::Numbers(rated)).guarded(" AND satisfaction > 0"),
+            Condition::new("number", Is::Numbers(known)),
+            Condition::new("parent", Is::Texts(parent.into_iter().collect()))
+                .guarded(" AND parent <> ''"),
+        ];
         if asked.with_photo {
-            sql.push(" AND photos > ").bind(0_i64);
+            all.push(Condition::new("photos", Is::Guarded));
         }
-        if !asked.parent_id.is_empty() {
-            // As the index says it that has only parts.
-            sql.push(" AND parent <> '' AND parent = ").bind(asked.parent_id.as_str());
+        all.extend(self.windows().map(|window| {
+            let condition = Condition::new(window.column, Is::Within(window.from, window.before));
+            if window.column == "created_at" { condition.ordered() } else { condition }
+        }));
+        if let Some(Region { latitudes, longitudes }) = self.region() {
+            all.push(Condition::new("latitude", Is::Box(latitudes, longitudes)));
         }
-        for window in self.windows() {
-            window.narrow(sql);
-        }
-        if let Some(region) = self.region() {
-            let Region { latitudes: [south, north], longitudes: [west, east] } = region;
-            sql.push(" AND latitude BETWEEN ").bind(south).push(" AND ").bind(north);
-            sql.push(" AND longitude BETWEEN ").bind(west).push(" AND ").bind(east);
-        }
+        all.retain(|condition| !condition.is_empty());
+        all
     }
 
     /// What [`Filter::select`] does in a query, of a request that was read for
@@ -208,6 +234,13 @@ impl Filter {
     }
 }
 
+/// How many rows there are, up to [`FEW`]: of a statement that is counted.
+async fn count(mut sql: Sql, schema: &Schema) -> sqlx::Result<i64> {
+    sql.push(" LIMIT ").bind(FEW).push(") AS counted");
+    let rows = sql.fetch(&schema.db).await?;
+    Ok(rows.first().map_or(0, |row| row.int(0)))
+}
+
 /// Nothing asked is anything.
 fn one_of<T: PartialEq>(wanted: &[T], is: &T) -> bool {
     wanted.is_empty() || wanted.contains(is)
@@ -220,14 +253,6 @@ impl Window {
     /// and is in no window.
     fn end(&self) -> Option<i64> {
         self.before.or(self.from.map(|_| NONE))
-    }
-
-    fn narrow(&self, sql: &mut Sql) {
-        for (comparison, bound) in [(" >= ", self.from), (" < ", self.end())] {
-            if let Some(bound) = bound {
-                sql.push(" AND ").push(self.column).push(comparison).bind(bound);
-            }
-        }
     }
 
     fn holds(&self, moment: i64) -> bool {

@@ -11,6 +11,7 @@
 //! - [`hotspots`]: what is one now;
 //! - [`places`]: what networks know about places;
 //! - [`filter`]: which requests match;
+//! - [`condition`]: one condition of a filter;
 //! - [`figures`]: figures over them;
 //! - [`queries`]: what else can be asked.
 
@@ -26,6 +27,7 @@ use samen_log::{Keyring, MasterKey, Projection, Record, Schema, Sql};
 use row::{ProjectedEvent, RequestRow, moment, place};
 use search::Words;
 
+mod condition;
 mod counts;
 pub mod figures;
 pub mod filter;

@@ -106,7 +106,7 @@ pub async fn list(
     from: &PageEnd,
     size: usize,
 ) -> sqlx::Result<Page<ServiceRequest>> {
-    let filter = filter.rarest_first(schema).await?;
+    let filter = filter.led(schema, visible).await?;
     let select = || {
         let mut sql = filter.select(schema, "created_at, id, body", visible);
         // The plus keeps SQLite from going by the numbers' index: nearly all
@@ -127,7 +127,7 @@ pub async fn oldest_first(
     after: Option<&(i64, String)>,
     size: usize,
 ) -> sqlx::Result<(Vec<ServiceRequest>, Option<(i64, String)>)> {
-    let filter = filter.rarest_first(schema).await?;
+    let filter = filter.led(schema, &Visible::All).await?;
     let mut sql = filter.select(schema, "created_at, id, body", &Visible::All);
     sql.push(" AND +number <= ").bind(newest);
     if let Some((created_at, id)) = after {

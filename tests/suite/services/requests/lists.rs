@@ -265,11 +265,12 @@ async fn pages_of_one_moment_hold_each_request_once(setup: Setup) {
     let mut seen = Vec::new();
     for round in 0.. {
         let page = handler.list_requests(list.clone());
-        let more = (0..10).map(|n| past(format!("later {round} {n}"), TEN - n % 2));
+        // From the second page on: the first says what there was.
+        let more = (0..if round == 0 { 0 } else { 10 })
+            .map(|n| past(format!("later {round} {n}"), TEN - n % 2));
         let (page, _) = tokio::join!(page, import(&importer, more));
         let page = page.expect("a page").into_inner();
-        let numbers = page.requests.into_iter().map(|request| request.source_number);
-        seen.extend(numbers.filter(|number| round > 0 || !number.starts_with("later")));
+        seen.extend(page.requests.into_iter().map(|request| request.source_number));
         list.page_token = page.next_page_token;
         if list.page_token.is_empty() {
             break;
