@@ -85,8 +85,7 @@ impl Told {
     }
 
     fn refuse(&self, refusal: &Refusal) {
-        let details = refusal.get_error_details();
-        let reason = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
+        let (details, reason) = (refusal.get_error_details(), reason(refusal));
         let known = match (refusal.code(), reason.as_str()) {
             (Code::ResourceExhausted, "STORAGE_FULL" | "TOO_MANY_COMMANDS") => {
                 assert!(details.retry_info().is_some(), "{refusal:?}");
@@ -182,12 +181,21 @@ async fn file(mut client: Client, told: &Told) {
     }
 }
 
+/// The stable reason of a refusal; empty where it has none.
+fn reason(refusal: &Refusal) -> String {
+    let details = refusal.get_error_details();
+    details.error_info().map(|info| info.reason.clone()).unwrap_or_default()
+}
+
+/// What is told of something that is on its way into what queries read.
+const LATER: [&str; 2] = ["NOT_YET_VISIBLE", "PROJECTION_BUILDING"];
+
 /// Asks for one request with this much of the log seen, again for as long as
 /// that is not there yet; panics if it does not get it.
 async fn see(client: &mut Client, id: &str, at_least: Option<Position>) {
     let ask = GetRequestRequest { id: id.to_owned(), at_least };
     eventually(SOON, "it is seen", async || match client.get_request(ask.clone()).await {
-        Err(later) if matches!(later.code(), Code::DeadlineExceeded | Code::Unavailable) => None,
+        Err(later) if LATER.contains(&reason(&later).as_str()) => None,
         seen => Some(seen.expect("it is seen")),
     })
     .await;
