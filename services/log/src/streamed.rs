@@ -54,6 +54,9 @@ type Parts = BoxStream<'static, Result<Part, FollowError>>;
 enum Serves {
     /// It has what comes next, or will have.
     Yes(Found),
+    /// It has nothing to compare with what was seen, and nothing after it: it
+    /// cannot tell whether it is of the same history.
+    Unsure(Found),
     /// Records that come next have left it.
     NotBack(Found),
     /// It ends before what was seen; with its last record's epoch.
@@ -85,17 +88,20 @@ impl<E: Exchange> Streamed<E> {
             let epoch = last.map(|record| record.epoch);
             return Ok(Serves::NotYet { end: found.last, epoch });
         }
-        if seen.position > 0 && found.messages > 0 && found.first <= seen.position {
-            let there = self.exchange.record(seen.position).await?;
-            // Without one it left meanwhile: what comes next tells.
-            if there.is_some_and(|there| !seen.matches(&there)) {
-                return Ok(Serves::Other);
-            }
-        }
         if found.first > seen.position + 1 {
             return Ok(Serves::NotBack(found));
         }
-        Ok(Serves::Yes(found))
+        let there = match found.messages > 0 && found.first <= seen.position {
+            true => self.exchange.record(seen.position).await?,
+            false => None,
+        };
+        Ok(match there {
+            Some(there) if seen.matches(&there) => Serves::Yes(found),
+            Some(_) => Serves::Other,
+            // It has left. What comes next names it, if something does.
+            None if seen.position > 0 && found.last == seen.position => Serves::Unsure(found),
+            None => Serves::Yes(found),
+        })
     }
 
     /// Reads the stream, until it is another one or does not continue.
@@ -146,7 +152,7 @@ impl<E: Exchange> Streamed<E> {
                     tokio::time::sleep(POLL).await;
                     let seen = now.borrow_and_update().clone();
                     // An exchange that cannot be asked does not serve.
-                    if let Ok(Serves::Yes(_)) = this.serves(&seen).await {
+                    if let Ok(Serves::Yes(_) | Serves::Unsure(_)) = this.serves(&seen).await {
                         return;
                     }
                 }
@@ -164,16 +170,30 @@ impl<E: Exchange> Streamed<E> {
                         yield Part::Record(record);
                     }
                     Some(Ok(Item::CaughtUp(_))) => yield Part::CaughtUp,
-                    Some(Err(FollowError::Unavailable { reason, .. })) => {
-                        Err(this.unavailable(format!(
-                            "what its stream does not have must come from its owner: {reason}"
-                        )))?;
-                    }
-                    Some(Err(error)) => Err(error)?,
+                    Some(Err(error)) => Err(this.of_owner(error))?,
                     None => Err(this.unavailable("its owner ended the stream"))?,
                 }
             }
         })
+    }
+
+    /// Asks the owner whether what was seen is in its history.
+    async fn is_in(&self, seen: &Cursor, owner: &dyn Follow) -> Result<(), FollowError> {
+        match owner.follow(seen.clone()).next().await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(self.of_owner(error)),
+            None => Err(self.unavailable("its owner ended the stream")),
+        }
+    }
+
+    /// Says of what cannot be had from the owner why it was asked.
+    fn of_owner(&self, error: FollowError) -> FollowError {
+        match error {
+            FollowError::Unavailable { reason, .. } => self.unavailable(format!(
+                "what its stream does not have must come from its owner: {reason}"
+            )),
+            refused => refused,
+        }
     }
 
     /// Why a message cannot come next: the stream has holes, or was made anew
@@ -199,7 +219,7 @@ impl<E: Exchange> Streamed<E> {
     fn alone(&self, seen: &Cursor, serves: &Serves, waits: Duration) -> Option<FollowError> {
         let log = self.exchange.log();
         match serves {
-            Serves::Yes(_) => None,
+            Serves::Yes(_) | Serves::Unsure(_) => None,
             Serves::NotBack(found) => Some(FollowError::Gap {
                 log: log.to_owned(),
                 expected: seen.position + 1,
@@ -247,6 +267,12 @@ impl<E: Exchange> Follow for Streamed<E> {
                 };
                 let mut parts = match (serves, doubt.take(), &this.owner) {
                     (Serves::Yes(found), None, _) => this.by_stream(seen.clone(), found),
+                    (Serves::Unsure(found), None, owner) => {
+                        if let Some(owner) = owner {
+                            this.is_in(&seen, owner.as_ref()).await?;
+                        }
+                        this.by_stream(seen.clone(), found)
+                    }
                     (_, _, Some(owner)) => this.by_owner(seen.clone(), owner.clone()),
                     (serves, doubt, None) => {
                         let error = doubt.or_else(|| this.alone(&seen, &serves, served.elapsed()));

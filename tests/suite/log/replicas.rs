@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::RngExt;
 use samen_log::{Cursor, Log};
 use samen_tests::{Place, Process, eventually, seeded};
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::shared::{LOG, SOON, commands, follow_to, read_all, verify, write};
 
@@ -75,17 +75,24 @@ async fn processes_that_append_at_once_and_are_killed_leave_one_order() {
     assert_eq!(followed, records);
 }
 
-/// Ends the session of each process that listens.
-async fn end_listening(database: &mut PgConnection) -> usize {
-    sqlx::query(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-         WHERE datname = current_database() AND pid <> pg_backend_pid()
-           AND (query LIKE 'LISTEN%' OR query LIKE 'SELECT epoch, position FROM%')",
-    )
-    .fetch_all(database)
-    .await
-    .expect("they are ended")
-    .len()
+/// Sessions of processes that listen.
+const LISTENING: &str = "FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+      AND (query LIKE 'LISTEN%' OR query LIKE 'SELECT epoch, position FROM%')";
+
+/// Ends each session that listens, once there are two.
+async fn end_listening(database: &mut PgConnection) {
+    let there = format!("SELECT count(*) {LISTENING}");
+    eventually(SOON, "both listen", async || {
+        let there: i64 = sqlx::query_scalar(AssertSqlSafe(there.as_str()))
+            .fetch_one(&mut *database)
+            .await
+            .expect("a count");
+        (there >= 2).then_some(())
+    })
+    .await;
+    let end = format!("SELECT pg_terminate_backend(pid) {LISTENING}");
+    sqlx::query(AssertSqlSafe(end)).execute(database).await.expect("they are ended");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,10 +102,7 @@ async fn a_lost_notification_costs_no_more_than_a_look() {
     let mut database = PgConnection::connect(&place.name()).await.expect("the database");
     let mut seen = Cursor::START;
     for number in 1..=5 {
-        eventually(SOON, "both listen", async || {
-            (end_listening(&mut database).await >= 2).then_some(())
-        })
-        .await;
+        end_listening(&mut database).await;
         writer.append(write("request/1", number)).await.expect("it goes on");
         // A look a second; the rest is for a busy machine.
         let followed = follow_to(&reader, seen.clone(), number);

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use samen_proto::requests::{WatchRequestsRequest, WatchStatisticsRequest};
-use samen_tests::Process;
 use samen_tests::deployment::{Deployment, Setup};
 use samen_tests::process::{Signal, run};
 use samen_tests::samen::samen;
 use samen_tests::scratch::free_port;
+use samen_tests::{Process, eventually};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -71,9 +71,13 @@ async fn anybody_may_ask_for_health_and_the_contract(setup: Setup) {
     let deployment = Deployment::start(setup).await;
     let channel = deployment.requests_channel();
     for service in ["", "samen.requests.v1.RequestService"] {
-        let ask = HealthCheckRequest { service: service.to_owned() };
-        let answer = HealthClient::new(channel.clone()).check(ask).await.expect("an answer");
-        assert_eq!(answer.into_inner().status(), ServingStatus::Serving);
+        // Commands are taken a moment before: while the store is built.
+        eventually(SOON, "it serves", async || {
+            let ask = HealthCheckRequest { service: service.to_owned() };
+            let answer = HealthClient::new(channel.clone()).check(ask).await.expect("an answer");
+            (answer.into_inner().status() == ServingStatus::Serving).then_some(())
+        })
+        .await;
     }
     let ask = ServerReflectionRequest {
         host: String::new(),

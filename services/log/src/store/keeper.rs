@@ -248,10 +248,13 @@ async fn project(inner: Arc<Inner>, logs: Vec<Arc<dyn Follow>>, generation: Arc<
 
 /// Has another store built in its place, unless somebody saw before that it has
 /// to be: the other process may be done with it by now.
+///
+/// Another is begun first: whoever finds one that is lost, and none after it,
+/// begins another without knowing why.
 async fn lose(inner: &Arc<Inner>, generation: &Generation, why: &str) -> sqlx::Result<()> {
     if !generation.state().await?.lost {
+        begin_after(inner, generation.number, why).await?;
         generation.set_lost().await?;
-        begin_another(inner, why).await?;
     }
     inner.look.notify_one();
     Ok(())
@@ -332,10 +335,14 @@ async fn mirror(
 
 /// Begins to build another store, unless one is being built; gives its name.
 pub(super) async fn begin_another(inner: &Arc<Inner>, reason: &str) -> sqlx::Result<String> {
-    let serving = inner.serving();
+    begin_after(inner, inner.serving().number, reason).await
+}
+
+/// Begins to build another store, unless one after this is being built.
+async fn begin_after(inner: &Arc<Inner>, number: u64, reason: &str) -> sqlx::Result<String> {
     let last = numbers(&inner.location, &inner.fingerprint).await?.into_iter().max();
-    let last = last.unwrap_or(serving.number);
-    if last > serving.number {
+    let last = last.unwrap_or(number);
+    if last > number {
         let name = generation::name(&inner.fingerprint, last);
         if let Ok(schema) = inner.location.find(&name).await {
             let state = generation::state(&schema).await;

@@ -79,11 +79,16 @@ struct Killed {
 }
 
 /// Has the log projected by so many processes at once until they are killed,
-/// and again, from where they left it.
+/// and again, from where they left it; longer, if those at once were never in
+/// each other's way so far.
 async fn kill(place: &Place, log: &str, at_once: usize, chance: &mut StdRng) -> Killed {
     let mut killed = Killed::default();
     let mut before = 0;
-    for round in 0..KILLS / at_once {
+    let rounds = KILLS / at_once;
+    for round in 0..2 * rounds {
+        if round >= rounds && (at_once == 1 || killed.fenced > 0) {
+            break;
+        }
         let run = |number| format!("run_{round}_{number}");
         let mut processes: Vec<_> =
             (0..at_once).map(|number| projector(place, log, &run(number), chance)).collect();
