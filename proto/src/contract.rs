@@ -5,13 +5,16 @@ use std::sync::LazyLock;
 
 use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
-    MethodDescriptor, Value,
+    MethodDescriptor, ReflectMessage, Value,
 };
 
 use crate::options::{Privacy, Role};
 
 /// The contract as an encoded `FileDescriptorSet`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contract.bin"));
+
+/// The full name of an instant.
+const TIMESTAMP: &str = "google.protobuf.Timestamp";
 
 /// The full name of the one message type whose content is encrypted.
 pub const SEALED: &str = "samen.log.v1.Sealed";
@@ -79,9 +82,9 @@ pub fn is_exchanged(event_type: &str) -> bool {
 }
 
 /// The event types of every service: the messages in files named
-/// `events.proto`.
+/// `events.proto`, or `…_events.proto`.
 pub fn event_types() -> impl Iterator<Item = MessageDescriptor> {
-    pool().files().filter(|file| file.name().ends_with("/events.proto")).flat_map(|file| {
+    pool().files().filter(|file| is_of_events(file.name())).flat_map(|file| {
         let messages: Vec<_> = file.messages().collect();
         messages
     })
@@ -132,4 +135,59 @@ fn roles(access: &DynamicMessage) -> Vec<Role> {
         .filter_map(|n| Role::try_from(n).ok())
         .filter(|r| *r != Role::Unspecified)
         .collect()
+}
+
+/// A message from protobuf's JSON form. What it does not know is an error, that
+/// says so.
+pub fn from_json<M: prost::Message + prost::Name + Default>(json: &str) -> Result<M, String> {
+    let kind = pool().get_message_by_name(&M::full_name()).ok_or("not of the contract")?;
+    let mut json = serde_json::Deserializer::from_str(json);
+    let message = DynamicMessage::deserialize(kind, &mut json).map_err(|e| e.to_string())?;
+    json.end().map_err(|error| error.to_string())?;
+    message.transcode_to().map_err(|error| error.to_string())
+}
+
+fn is_of_events(file: &str) -> bool {
+    let name = file.rsplit('/').next().unwrap_or_default();
+    name == "events.proto" || name.ends_with("_events.proto")
+}
+
+/// What a message of this type says, field by field, as text: without what is
+/// sealed and what it leaves at its default. `None` for what is no such message.
+pub fn said(kind: &str, data: &[u8]) -> Option<Vec<(String, String)>> {
+    let message = DynamicMessage::decode(pool().get_message_by_name(kind)?, data).ok()?;
+    Some(fields_said(&message))
+}
+
+fn fields_said(message: &DynamicMessage) -> Vec<(String, String)> {
+    let fields = message.fields().filter(|(field, _)| !is_sealed(field));
+    fields.map(|(field, value)| (field.name().to_owned(), words(&field, value))).collect()
+}
+
+fn words(field: &FieldDescriptor, value: &Value) -> String {
+    match (value, field.kind()) {
+        (Value::Bool(value), _) => value.to_string(),
+        (Value::I32(value), _) => value.to_string(),
+        (Value::I64(value), _) => value.to_string(),
+        (Value::U32(value), _) => value.to_string(),
+        (Value::U64(value), _) => value.to_string(),
+        (Value::F32(value), _) => value.to_string(),
+        (Value::F64(value), _) => value.to_string(),
+        (Value::String(text), _) => text.clone(),
+        (Value::EnumNumber(number), Kind::Enum(kind)) => {
+            kind.get_value(*number).map_or_else(|| number.to_string(), |v| v.name().to_owned())
+        }
+        (Value::List(values), _) => {
+            values.iter().map(|value| words(field, value)).collect::<Vec<_>>().join(", ")
+        }
+        (Value::Message(message), _) => match message.transcode_to::<prost_types::Timestamp>() {
+            Ok(instant) if message.descriptor().full_name() == TIMESTAMP => instant.to_string(),
+            _ => {
+                let said = fields_said(message).into_iter();
+                said.map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>().join(", ")
+            }
+        },
+        // Nothing that a person reads.
+        (Value::Bytes(_) | Value::Map(_) | Value::EnumNumber(_), _) => String::new(),
+    }
 }

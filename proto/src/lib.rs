@@ -38,6 +38,13 @@ pub mod samen {
             tonic::include_proto!("samen.privacy.v1");
         }
     }
+    /// `samen.notices.v1`: what the suite tells a person.
+    pub mod notices {
+        #[allow(missing_docs)]
+        pub mod v1 {
+            tonic::include_proto!("samen.notices.v1");
+        }
+    }
     /// `samen.participation.v1`: processes and contributions.
     pub mod participation {
         #[allow(missing_docs)]
@@ -73,6 +80,7 @@ pub mod io {
 
 pub use io::cloudevents::v1 as cloudevents;
 pub use samen::log::v1 as log;
+pub use samen::notices::v1 as notices;
 pub use samen::operations::v1 as operations;
 pub use samen::options::v1 as options;
 pub use samen::participation::v1 as participation;

@@ -301,6 +301,12 @@ impl Deployment {
         RequestServiceClient::new(self.authorised(self.ports.requests, token))
     }
 
+    /// Somebody who calls whichever of the service's doors.
+    pub async fn at_requests(&self, subject: &str, roles: &[&str]) -> Authorised {
+        let token = self.token(subject, roles).await;
+        self.authorised(self.ports.requests, token)
+    }
+
     /// With a token of the caller's making.
     pub fn requests_with(&self, token: &str) -> RequestServiceClient<Authorised> {
         RequestServiceClient::new(self.authorised(self.ports.requests, token.to_owned()))

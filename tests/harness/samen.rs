@@ -3,8 +3,16 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+/// Categories without a norm and without questions, so that a filing is one
+/// record.
+const CATALOGUE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/catalogue.json");
+
+/// How many records a log of requests begins with: its catalogue.
+pub const CATALOGUE_RECORDS: u64 = 4;
+
 /// A command of the `samen` program that was built together with the tests,
-/// without the environment variables that configure it here.
+/// without the environment variables that configure it here; its catalogue is
+/// the tests' own.
 pub fn samen<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::new(program());
     command.args(arguments);
@@ -13,6 +21,7 @@ pub fn samen<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
             command.env_remove(name);
         }
     }
+    command.env("SAMEN_CATALOGUE", CATALOGUE);
     command
 }
 

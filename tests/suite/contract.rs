@@ -40,7 +40,7 @@ fn every_event_that_was_ever_published_is_read_the_same() {
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_once(' '))
         .collect();
-    let mut known = Vec::new();
+    let (mut known, mut new) = (Vec::new(), Vec::new());
     for event in contract::event_types() {
         let sample = sample(&event);
         let encoded = sample.encode_to_vec();
@@ -50,9 +50,10 @@ fn every_event_that_was_ever_published_is_read_the_same() {
         let mark = if contract::is_exchanged(event.full_name()) { "exchanged" } else { "home" };
         let hex: String = encoded.iter().map(|byte| format!("{byte:02x}")).collect();
         let line = format!("{mark} {hex}");
-        let first = published.get(event.full_name()).copied().unwrap_or_else(|| {
-            panic!("add to events.txt:\n{} {line}", event.full_name());
-        });
+        let Some(first) = published.get(event.full_name()).copied() else {
+            new.push(format!("{} {line}\n", event.full_name()));
+            continue;
+        };
         let (first_mark, first_hex) = first.split_once(' ').expect("a mark and a record");
         assert_eq!(mark, first_mark, "the mark of {} never changes", event.full_name());
         let old = DynamicMessage::decode(event.clone(), unhex(first_hex).as_slice());
@@ -65,6 +66,7 @@ fn every_event_that_was_ever_published_is_read_the_same() {
         known.push(event.full_name().to_owned());
     }
     let gone: Vec<_> = published.keys().filter(|kind| !known.iter().any(|k| k == *kind)).collect();
+    assert!(new.is_empty(), "add to events.txt:\n{}", new.concat());
     assert!(gone.is_empty(), "these were published and are gone: {gone:?}");
 }
 

@@ -59,7 +59,7 @@ pub mod verify;
 pub use append::{Append, AppendError, Appended, CommandId, Expected, NewEvent};
 pub use backup::{Backup, BackupError, EmptyLog, back_up};
 pub use checkpoint::Checkpoint;
-pub use command::{Aggregate, Aggregates, Command, CommandError, Event, Outcome};
+pub use command::{Aggregate, Aggregates, Command, CommandError, Decision, Event, Outcome};
 pub use db::{Db, Location, Schema};
 pub use destroyed::DestroyedKeys;
 pub use follow::{Cursor, Follow, FollowError, Item};

@@ -227,15 +227,15 @@ impl Keyring {
         &self,
         ids: impl IntoIterator<Item = &'a str>,
     ) -> Result<HashSet<String>, SealError> {
-        let mut alive = HashSet::new();
-        let ids: Vec<&str> = ids.into_iter().collect();
-        for ids in ids.chunks(BATCH) {
-            let text = "SELECT id FROM {s}.sealing_key WHERE wrapped IS NOT NULL AND id";
-            let mut sql = Sql::new(&self.schema, text);
-            sql.any_of(ids.iter().copied());
-            alive.extend(sql.fetch(&self.schema.db).await?.iter().map(|row| row.text(0)));
-        }
-        Ok(alive)
+        self.which("wrapped IS NOT NULL", ids).await
+    }
+
+    /// Which of these keys were destroyed, and not those that never were.
+    pub async fn destroyed<'a>(
+        &self,
+        ids: impl IntoIterator<Item = &'a str>,
+    ) -> Result<HashSet<String>, SealError> {
+        self.which("wrapped IS NULL", ids).await
     }
 
     /// Destroys keys, for good: their ids are never used again. Whoever calls
@@ -269,6 +269,22 @@ impl Keyring {
         let Some(key) = self.get(&sealed.key_id).await? else { return Ok(None) };
         let message = key.open(sealed);
         message.map(Some).ok_or_else(|| SealError::Altered { id: sealed.key_id.clone() })
+    }
+
+    async fn which<'a>(
+        &self,
+        state: &str,
+        ids: impl IntoIterator<Item = &'a str>,
+    ) -> Result<HashSet<String>, SealError> {
+        let mut found = HashSet::new();
+        let text = format!("SELECT id FROM {{s}}.sealing_key WHERE {state} AND id");
+        let ids: Vec<&str> = ids.into_iter().collect();
+        for ids in ids.chunks(BATCH) {
+            let mut sql = Sql::new(&self.schema, &text);
+            sql.any_of(ids.iter().copied());
+            found.extend(sql.fetch(&self.schema.db).await?.iter().map(|row| row.text(0)));
+        }
+        Ok(found)
     }
 
     fn unwrap(&self, id: &str, wrapped: &[u8]) -> Option<DataKey> {
@@ -329,6 +345,17 @@ impl DataKey {
         Some(plain)
     }
 
+    /// Encrypts a file, not padded, and bound to its key and to what it is.
+    pub fn seal_bytes(&self, kind: &str, plain: &[u8]) -> Vec<u8> {
+        encrypt(&self.cipher(), plain, self.bound_to(kind).as_bytes())
+    }
+
+    /// Opens it. `None` when it was altered, or is something else.
+    pub fn open_bytes(&self, kind: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        decrypt(&self.cipher(), sealed, self.bound_to(kind).as_bytes())
+            .map(|mut plain| std::mem::take(&mut *plain))
+    }
+
     pub(crate) fn fingerprint(&self, content: &[u8]) -> Vec<u8> {
         let key = derive(self.bytes.as_slice(), "fingerprint");
         let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key.as_slice())
@@ -359,16 +386,12 @@ fn encrypt(cipher: &XChaCha20Poly1305, plain: &[u8], bound_to: &[u8]) -> Vec<u8>
     let payload = Payload { msg: plain, aad: bound_to };
     let sealed = cipher
         .encrypt(&XNonce::from(nonce), payload)
-        .expect("a message of some kilobytes is within the cipher's limit");
+        .expect("less than 256 gigabytes is within the cipher's limit");
     [nonce.as_slice(), &sealed].concat()
 }
 
-fn decrypt(
-    cipher: &XChaCha20Poly1305,
-    sealed: &[u8],
-    bound_to: &[u8],
-) -> Option<Zeroizing<Vec<u8>>> {
+fn decrypt(cipher: &XChaCha20Poly1305, sealed: &[u8], aad: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>()?;
-    let payload = Payload { msg: sealed, aad: bound_to };
+    let payload = Payload { msg: sealed, aad };
     cipher.decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
 }

@@ -43,6 +43,10 @@ impl Paths<'_> {
     pub fn pki(&self) -> PathBuf {
         self.0.join("pki")
     }
+
+    pub fn photos(&self) -> PathBuf {
+        self.0.join("photos")
+    }
 }
 
 impl Data {

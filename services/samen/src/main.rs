@@ -33,6 +33,7 @@ mod person;
 mod pki;
 mod restore;
 mod serve;
+mod service_requests;
 mod services;
 mod token;
 mod up;

@@ -29,6 +29,7 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
+use crate::service_requests::RequestSettings;
 use crate::services::{self, Limits};
 use crate::usage::{Misconfigured, wrong};
 
@@ -59,6 +60,8 @@ enum What {
         stores: Stores,
         #[command(flatten)]
         keep: Keep,
+        #[command(flatten)]
+        requests: RequestSettings,
     },
     /// Regional collaboration, and the port for partners
     RegionalCollaboration {
@@ -103,6 +106,10 @@ struct Own {
     /// Neighbourhoods: a GeoJSON file, `shipped` (Duo+), or `none`
     #[arg(long, env = "SAMEN_AREA", default_value = "shipped", value_name = "AREA")]
     area: String,
+    /// Working days and office hours: a JSON file, or `shipped` (Dutch public
+    /// holidays)
+    #[arg(long, env = "SAMEN_CALENDAR", default_value = "shipped", value_name = "CALENDAR")]
+    calendar: String,
     /// The master key's file (`samen keygen master`), the same for all
     /// services
     #[arg(long, env = "SAMEN_MASTER_KEY", value_name = "FILE")]
@@ -229,14 +236,16 @@ impl Serve {
                 grpc::serve(bound, service.routes(), services, port, &service).await?;
                 service.leases.give_back().await;
             }
-            What::ServiceRequests { own, stores, keep } => {
+            What::ServiceRequests { own, stores, keep, requests } => {
                 let _telemetry = telemetry::init(samen_requests::NAME, own.log_format);
                 let (deployment, port) = own.open().await?;
                 let keeping = keep.open()?;
                 let bound = grpc::bind(own.listen).await?;
                 let location = stores.location(samen_requests::NAME).await?;
                 let nats = stores.nats().await?;
-                let service = Requests::start(deployment.clone(), &location, keeping).await?;
+                let settings = requests.open(&deployment.area, None)?;
+                let service =
+                    Requests::start(deployment.clone(), &location, keeping, settings).await?;
                 stores.relay(&service, &nats);
                 let services = &samen_requests::SERVICES;
                 let metrics = own.metrics_listen;
@@ -352,6 +361,7 @@ impl Own {
             municipality: self.municipality.clone(),
             oin: self.oin.clone(),
             area: services::area(&self.area, &self.municipality)?,
+            calendar: services::calendar(&self.calendar)?,
             verifier: Arc::new(verifier.map_err(wrong("SAMEN_OIDC_JWKS"))?),
             pages: Pages::new(&master),
             master,

@@ -11,6 +11,7 @@ use clap::Args;
 use http::Uri;
 use samen_dashboard::Dashboard;
 use samen_server::area::Area;
+use samen_server::calendar::Calendar;
 use samen_server::connections::{Connection, Connections};
 use samen_server::grpc::drained;
 use samen_server::metrics::Count;
@@ -94,6 +95,15 @@ pub fn area(configured: &str, municipality: &str) -> Result<Area, Misconfigured>
                 .map_err(wrong("SAMEN_AREA"))?;
             Area::parse(&text, municipality).map_err(wrong("SAMEN_AREA"))
         }
+    }
+}
+
+/// By which a deployment counts working days: `shipped`, or a JSON file.
+pub fn calendar(configured: &str) -> Result<Calendar, Misconfigured> {
+    match configured {
+        "shipped" => Ok(Calendar::dutch()),
+        file => Calendar::parse(&read("SAMEN_CALENDAR", Path::new(file))?)
+            .map_err(wrong("SAMEN_CALENDAR")),
     }
 }
 

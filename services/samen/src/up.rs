@@ -19,6 +19,7 @@ use samen_server::paging::Pages;
 use samen_server::telemetry;
 
 use crate::data::{Data, TRIAL_ISSUER};
+use crate::service_requests::RequestSettings;
 use crate::services::{self, Limits};
 
 /// Run the whole suite in one process, on SQLite and generated keys.
@@ -38,6 +39,12 @@ pub struct Up {
     /// Neighbourhoods: a GeoJSON file, `shipped` (Duo+), or `none`
     #[arg(long, env = "SAMEN_AREA", default_value = "shipped", value_name = "AREA")]
     area: String,
+    #[command(flatten)]
+    requests: RequestSettings,
+    /// Working days and office hours: a JSON file, or `shipped` (Dutch public
+    /// holidays)
+    #[arg(long, env = "SAMEN_CALENDAR", default_value = "shipped", value_name = "CALENDAR")]
+    calendar: String,
     /// How long what is kept: a JSON file, `shipped`, or `none`
     #[arg(long, env = "SAMEN_RETENTION", default_value = "shipped", value_name = "TERMS")]
     retention: String,
@@ -111,7 +118,9 @@ impl Up {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         let _telemetry = telemetry::init("all-in-one", self.log_format);
         let area = services::area(&self.area, &self.municipality)?;
+        let calendar = services::calendar(&self.calendar)?;
         let data = Data::open(&self.data)?;
+        let settings = self.requests.clone().open(&area, Some(&data.paths().photos()))?;
         let fresh = !data.paths().master_key().exists();
         let master = data.master_key()?;
         let keeping = services::keeping(&data.paths().destroyed_keys(), &self.retention)?;
@@ -121,6 +130,7 @@ impl Up {
             municipality: self.municipality.clone(),
             oin: self.oin.clone(),
             area,
+            calendar,
             verifier: Arc::new(Verifier::new(TRIAL_ISSUER, keys, &master, true).await?),
             pages: Pages::new(&master),
             master,
@@ -146,7 +156,7 @@ impl Up {
         let at = data.location(samen_participation::NAME)?;
         let participation = Participation::start(deployment.clone(), &at, keeping.clone()).await?;
         let at = data.location(samen_requests::NAME)?;
-        let requests = Requests::start(deployment.clone(), &at, keeping).await?;
+        let requests = Requests::start(deployment.clone(), &at, keeping, settings).await?;
         let sources: Vec<Arc<dyn Follow>> = vec![
             Arc::new(Exchanged(participation.log.clone())),
             Arc::new(Exchanged(requests.log.clone())),

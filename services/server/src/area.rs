@@ -17,8 +17,10 @@ use serde::Deserialize;
 /// The outlines that ship with Samen.
 const SHIPPED: &str = include_str!("../../../deploy/reference/neighbourhoods.geojson");
 
-/// What CBS calls a neighbourhood among the levels of its map.
-const LEVEL: &str = "buurt";
+/// What CBS calls a neighbourhood and a municipality among the levels of its
+/// map.
+const NEIGHBOURHOOD: &str = "buurt";
+const MUNICIPALITY: &str = "gemeente";
 
 /// A municipality's neighbourhoods, found by point. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -69,6 +71,8 @@ pub enum AreaError {
 struct Inner {
     /// By code.
     neighbourhoods: Vec<Neighbourhood>,
+    /// Other municipalities that the file has an outline of, by code.
+    others: Vec<Neighbourhood>,
     /// Bounding boxes, each with its index in `neighbourhoods`.
     boxes: RTree<GeomWithData<Rectangle<[f64; 2]>, usize>>,
 }
@@ -100,12 +104,17 @@ impl Area {
             serde_json::from_str(geojson).map_err(AreaError::NotACollection)?;
         let features = collection.features.len();
 
-        let mut neighbourhoods = Vec::new();
+        let (mut neighbourhoods, mut others) = (Vec::new(), Vec::new());
         let mut codes = BTreeSet::new();
         for (index, value) in collection.features.into_iter().enumerate() {
             let label = label(index, &value);
             let feature: Feature = serde_json::from_value(value)
                 .map_err(|source| AreaError::NotAFeature { feature: label.clone(), source })?;
+            let level = feature.property("level").and_then(serde_json::Value::as_str);
+            if level == Some(MUNICIPALITY) {
+                others.extend(other_municipality(feature, &label, municipality)?);
+                continue;
+            }
             let Some(neighbourhood) = neighbourhood(feature, &label, municipality)? else {
                 continue;
             };
@@ -118,7 +127,8 @@ impl Area {
             let municipality = municipality.to_owned();
             return Err(AreaError::NoNeighbourhood { municipality, features });
         }
-        Ok(Area::new(neighbourhoods))
+        others.sort_by(|a, b| a.code.cmp(&b.code));
+        Ok(Area::new(neighbourhoods, others))
     }
 
     /// The outlines that ship with Samen: Diemen (`GM0384`), Ouder-Amstel
@@ -129,7 +139,7 @@ impl Area {
 
     /// No outlines: every point lies outside.
     pub fn none() -> Area {
-        Area::new(Vec::new())
+        Area::new(Vec::new(), Vec::new())
     }
 
     /// The neighbourhood that a point lies in. On a border: the lowest code,
@@ -148,6 +158,14 @@ impl Area {
             .map(|index| &self.inner.neighbourhoods[index])
     }
 
+    /// The code of the other municipality that a point lies in, where the
+    /// outlines of others are known. On a border: the lowest code.
+    pub fn other_municipality(&self, latitude: f64, longitude: f64) -> Option<&str> {
+        let point = Coord { x: longitude, y: latitude };
+        let mut others = self.inner.others.iter();
+        others.find(|other| other.outline.intersects(&point)).map(|other| other.code.as_str())
+    }
+
     /// The neighbourhood with this CBS code.
     pub fn get(&self, code: &str) -> Option<&Neighbourhood> {
         let neighbourhoods = &self.inner.neighbourhoods;
@@ -160,7 +178,7 @@ impl Area {
         self.inner.neighbourhoods.iter()
     }
 
-    fn new(mut neighbourhoods: Vec<Neighbourhood>) -> Area {
+    fn new(mut neighbourhoods: Vec<Neighbourhood>, others: Vec<Neighbourhood>) -> Area {
         neighbourhoods.sort_by(|a, b| a.code.cmp(&b.code));
         let boxes = neighbourhoods
             .iter()
@@ -172,7 +190,7 @@ impl Area {
                 Some(GeomWithData::new(rectangle, index))
             })
             .collect();
-        Area { inner: Arc::new(Inner { neighbourhoods, boxes: RTree::bulk_load(boxes) }) }
+        Area { inner: Arc::new(Inner { neighbourhoods, others, boxes: RTree::bulk_load(boxes) }) }
     }
 }
 
@@ -194,7 +212,7 @@ fn neighbourhood(
 ) -> Result<Option<Neighbourhood>, AreaError> {
     let properties = feature.properties.unwrap_or_default();
     let level = text(&properties, "level", label)?;
-    if level.is_some_and(|level| level != LEVEL) {
+    if level.is_some_and(|level| level != NEIGHBOURHOOD) {
         return Ok(None);
     }
     if text(&properties, "municipality_code", label)?.is_some_and(|code| code != municipality) {
@@ -221,6 +239,21 @@ fn neighbourhood(
         name: name.ok_or_else(|| missing("name"))?.to_owned(),
         outline: outline(geometry, label)?,
     }))
+}
+
+/// The outline of another municipality; nothing for this one.
+fn other_municipality(
+    feature: Feature,
+    label: &str,
+    municipality: &str,
+) -> Result<Option<Neighbourhood>, AreaError> {
+    let properties = feature.properties.unwrap_or_default();
+    let Some(code) = text(&properties, "code", label)?.filter(|code| *code != municipality) else {
+        return Ok(None);
+    };
+    let name = text(&properties, "name", label)?.unwrap_or(code).to_owned();
+    let outline = outline(feature.geometry.map(|geometry| geometry.value), label)?;
+    Ok(Some(Neighbourhood { code: code.to_owned(), name, outline }))
 }
 
 /// A property that is absent, null or empty is not there: an empty code would

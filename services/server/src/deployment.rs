@@ -12,6 +12,7 @@ use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 
 use crate::area::Area;
+use crate::calendar::Calendar;
 use crate::identity::Verifier;
 use crate::metrics::{Count, Counts};
 use crate::paging::Pages;
@@ -25,6 +26,8 @@ pub struct Deployment {
     /// Organisatie-identificatienummer, 20 digits.
     pub oin: String,
     pub area: Area,
+    /// By which working days and moments are counted.
+    pub calendar: Calendar,
     pub master: MasterKey,
     pub verifier: Arc<Verifier>,
     pub pages: Pages,

@@ -5,6 +5,7 @@
 //! - [`operations`] and [`metrics`]: how it does, for operators and their
 //!   machines;
 //! - [`area`]: neighbourhoods by point;
+//! - [`calendar`]: working days, public holidays, the clock on the wall;
 //! - [`identity`]: who calls: tokens and client certificates;
 //! - [`access`]: who may call what, as the contract says;
 //! - [`grpc`]: a port: TLS, limits, reflection, gRPC-Web, drain;
@@ -22,6 +23,7 @@
 
 pub mod access;
 pub mod area;
+pub mod calendar;
 pub mod calls;
 pub mod connections;
 pub mod core;

@@ -3,31 +3,64 @@
 //! - [`domain`]: what a request is and what may happen to it;
 //! - [`projection`]: the tables that queries read, and what each event does to
 //!   them;
+//! - [`photos`]: what is taken in of photos, and how they are kept and shown;
+//! - [`reactor`]: what the service does by itself;
+//! - [`register`]: the catalogue, the organisation, the routing and the
+//!   networks, in memory;
+//! - [`seed`]: what the catalogue begins with;
+//! - [`secret`]: what opens the reporter's page;
 //! - [`api`]: the gRPC handlers.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
-use samen_log::{Aggregates, Location};
+use samen_log::{Aggregates, Location, supervise};
+use samen_proto::requests::Catalogue;
+use samen_proto::requests::catalogue_service_server::CatalogueServiceServer;
+use samen_proto::requests::handling_service_server::HandlingServiceServer;
+use samen_proto::requests::network_service_server::NetworkServiceServer;
+use samen_proto::requests::photo_service_server::PhotoServiceServer;
+use samen_proto::requests::reporter_service_server::ReporterServiceServer;
 use samen_proto::requests::request_service_server::RequestServiceServer;
 use samen_server::privacy::{self, Keeping, Privacy};
 use samen_server::watch::Changes;
 use samen_server::{Core, Deployment};
 use tonic::service::Routes;
 
+use crate::photos::sweep::Sweep;
+use crate::photos::{Links, PhotoStore, Photos};
+
 pub mod api;
 pub mod domain;
+pub mod photos;
 pub mod projection;
+mod reactor;
+pub mod register;
+pub mod secret;
+pub mod seed;
 
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "requests";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 4] = [
+pub const SERVICES: [&str; 9] = [
     "samen.requests.v1.RequestService",
+    "samen.requests.v1.CatalogueService",
+    "samen.requests.v1.NetworkService",
+    "samen.requests.v1.PhotoService",
+    "samen.requests.v1.ReporterService",
+    "samen.requests.v1.HandlingService",
     "samen.log.v1.LogService",
     "samen.operations.v1.OperationsService",
     privacy::SERVICE,
 ];
+
+/// What an operator says about this service.
+pub struct Settings {
+    /// What the catalogue of a new log begins with.
+    pub catalogue: Option<Catalogue>,
+    /// Where photos are kept; without it none are taken.
+    pub photos: Option<PhotoStore>,
+}
 
 /// The running service.
 #[derive(Clone)]
@@ -38,6 +71,15 @@ pub struct Requests {
     pub(crate) changes: Arc<Changes<api::watch::WatchedRequests>>,
     pub(crate) statistics: api::statistics::Statistics,
     pub(crate) privacy: Privacy,
+    pub(crate) categories: Aggregates<domain::catalogue::CategoryState>,
+    pub(crate) organisation: Aggregates<domain::catalogue::OrganisationState>,
+    pub(crate) routing: Aggregates<domain::catalogue::RoutingState>,
+    pub(crate) networks: Aggregates<domain::network::NetworkState>,
+    pub(crate) place_notes: Aggregates<domain::network::PlaceNoteState>,
+    pub(crate) hotspots: Aggregates<domain::hotspot::Hotspot>,
+    pub(crate) photos: Option<Photos>,
+    pub(crate) registered: register::Registered,
+    pub(crate) secrets: secret::Secrets,
 }
 
 impl Requests {
@@ -47,28 +89,61 @@ impl Requests {
         deployment: Deployment,
         location: &Location,
         keeping: Keeping,
+        settings: Settings,
     ) -> Result<Self, privacy::Failure> {
         let core = Core::open(deployment, location, NAME, projection::RequestProjection).await?;
         let spoke = domain::request::spoke_for_themselves;
         let privacy = Privacy::start(&core, keeping, spoke).await?;
+        let Settings { catalogue, photos } = settings;
+        if let Some(catalogue) = catalogue {
+            seed::sow(&core.log, catalogue).await?;
+        }
         core.project(&[]).await?;
-        let Core { log, keyring, .. } = &core;
+        let Core { log, keyring, deployment, .. } = &core;
         let changes = Changes::start(&core);
         let statistics = api::statistics::Statistics::start(&core);
-        Ok(Requests {
+        let registered = register::Registered::start(&core);
+        let service = Requests {
+            categories: Aggregates::new(log.clone(), keyring.clone()),
+            organisation: Aggregates::new(log.clone(), keyring.clone()),
+            routing: Aggregates::new(log.clone(), keyring.clone()),
+            networks: Aggregates::new(log.clone(), keyring.clone()),
+            place_notes: Aggregates::new(log.clone(), keyring.clone()),
+            hotspots: Aggregates::new(log.clone(), keyring.clone()),
+            photos: photos.map(|store| {
+                let links = Links::new(&deployment.master);
+                Photos::new(store, links, keyring.clone())
+            }),
+            registered,
+            secrets: secret::Secrets::new(&deployment.master),
             requests: Aggregates::new(log.clone(), keyring.clone()),
             audits: Aggregates::new(log.clone(), keyring.clone()),
             changes,
             statistics,
             privacy,
             core,
-        })
+        };
+        reactor::start(&service);
+        if let Some(photos) = &service.photos {
+            let sweep = Sweep::new(&photos.store, &service.keyring, &service.tasks);
+            let shutdown = service.deployment.shutdown.clone();
+            supervise(Sweep::NAME, shutdown.clone(), sweep.run(shutdown));
+        }
+        Ok(service)
     }
 
     /// What its port serves.
     pub fn routes(&self) -> Routes {
-        let own = RequestServiceServer::new(self.clone());
-        self.core.routes(Routes::new(own).add_service(self.privacy.service()))
+        let own = Routes::new(RequestServiceServer::new(self.clone()))
+            .add_service(HandlingServiceServer::new(self.clone()))
+            .add_service(CatalogueServiceServer::new(self.clone()))
+            .add_service(ReporterServiceServer::new(self.clone()))
+            .add_service(NetworkServiceServer::new(self.clone()))
+            .add_service(
+                PhotoServiceServer::new(self.clone())
+                    .max_decoding_message_size(api::photos::MAX_MESSAGE_BYTES),
+            );
+        self.core.routes(own.add_service(self.privacy.service()))
     }
 }
 

@@ -125,6 +125,7 @@ async fn only_what_was_agreed_leaves_and_only_to_whom(setup: Setup) {
         expected_version: 1,
         status: Status::Resolved.into(),
         explanation: "Beste Zoë, gemaakt".into(),
+        ..ChangeStatusRequest::default()
     };
     handler.change_status(change).await.expect("changed");
 

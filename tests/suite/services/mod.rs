@@ -3,12 +3,15 @@
 //! Each test is written once, for a set-up that it is given.
 
 mod backup;
+mod catalogue;
 mod dashboard;
 mod erasures;
 mod faults;
 mod feed;
 mod forgetting;
+mod handling;
 mod import;
+mod networks;
 mod operations;
 mod participation;
 mod reconcilers;

@@ -10,6 +10,7 @@ use samen_proto::operations::{
     RebuildProjectionRequest, Task, TaskState,
 };
 use samen_proto::requests::{GetRequestRequest, ListRequestsRequest, WatchRequestsRequest};
+use samen_tests::CATALOGUE_RECORDS;
 use samen_tests::deployment::{Authorised, Deployment, Setup};
 use samen_tests::process::{Signal, run};
 use samen_tests::samen::samen;
@@ -74,7 +75,10 @@ async fn tasks_show_how_far_they_are(setup: Setup) {
     for name in names {
         eventually(SOON, "the task is where the log is", async || {
             let status = status(&mut operations).await;
-            assert_eq!((status.log.as_str(), status.head), ("gm0384.requests", 20));
+            assert_eq!(
+                (status.log.as_str(), status.head),
+                ("gm0384.requests", CATALOGUE_RECORDS + 20)
+            );
             let task = task(&status, name);
             assert_eq!(task.state(), TaskState::Running, "{task:?}");
             assert_eq!(task.holder, status.process);
@@ -180,7 +184,8 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
         page.starts_with("HTTP/1.1 503").then_some(page)
     })
     .await;
-    for told in ["\"position\":6", "samen.requests.v1.StatusChanged", "its request is not known"] {
+    let position = format!("\"position\":{}", CATALOGUE_RECORDS + 6);
+    for told in [&position, "samen.requests.v1.StatusChanged", "its request is not known"] {
         assert!(health.contains(told), "{told} is not in\n{health}");
     }
     let mut operations = deployment.operations("service-requests").await;
@@ -402,7 +407,7 @@ async fn a_process_that_stops_leaves_its_work_at_once() {
     let mut also = deployment.requests_at(replica, "r", &["resident"]).await;
     also.file_request(report("x")).await.expect("filed");
     let now = status(&mut there).await;
-    assert_eq!(now.head, 1);
+    assert_eq!(now.head, CATALOGUE_RECORDS + 1);
 }
 
 #[tokio::test]

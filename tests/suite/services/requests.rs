@@ -143,6 +143,7 @@ async fn handlers_never_overwrite_each_other(setup: Setup) {
         expected_version: version,
         status: status.into(),
         explanation: explanation.to_owned(),
+        ..ChangeStatusRequest::default()
     };
     let answers = join_all((0..16).map(|_| {
         let mut handler = handler.clone();
@@ -152,21 +153,23 @@ async fn handlers_never_overwrite_each_other(setup: Setup) {
     .await;
     let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
     assert_eq!((won.len(), lost.len()), (1, 15));
+    // Resolved, and the reporter asked how satisfied they are.
+    let version = won[0].as_ref().expect("won").get_ref().version;
     for answer in lost {
         refused(answer, Code::Aborted, "VERSION_MOVED");
     }
-    let unexplained = handler.change_status(change(2, Status::Reopened, " ")).await;
+    let unexplained = handler.change_status(change(version, Status::Reopened, " ")).await;
     let fields = refused(unexplained, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(fields, ["explanation"]);
-    let not_next = handler.change_status(change(2, Status::InProgress, "")).await;
+    let not_next = handler.change_status(change(version, Status::InProgress, "")).await;
     let not_next = not_next.expect_err("a closed request is reopened first");
     assert_eq!(not_next.code(), Code::FailedPrecondition);
-    let reopened = handler.change_status(change(2, Status::Reopened, "Weer kapot")).await;
-    let position = reopened.expect("reopened").into_inner().position;
+    let reopened = handler.change_status(change(version, Status::Reopened, "Weer kapot")).await;
+    let ChangeStatusResponse { version: last, position } = reopened.expect("reopened").into_inner();
     let get = GetRequestRequest { id: filed.id.clone(), at_least: position };
     let now = handler.get_request(get).await.expect("seen").into_inner().request;
     let now = now.expect("a request");
-    assert_eq!((now.status(), now.version, now.close_time), (Status::Reopened, 3, None));
+    assert_eq!((now.status(), now.version, now.close_time), (Status::Reopened, last, None));
 }
 
 async fn numbers_are_unique_and_every_page_adds_up(setup: Setup) {
@@ -244,6 +247,7 @@ async fn what_is_personal_is_revealed_only_with_a_purpose(setup: Setup) {
         expected_version: 1,
         status: Status::InProgress.into(),
         explanation: String::new(),
+        ..ChangeStatusRequest::default()
     };
     let changed = handler.change_status(change).await.expect("changed").into_inner();
     // Each time that it was read is recorded.
@@ -340,6 +344,7 @@ async fn watchers_are_told_what_leaves_their_filter(setup: Setup) {
             expected_version: 1,
             status: Status::InProgress.into(),
             explanation: String::new(),
+            ..ChangeStatusRequest::default()
         };
         handler.change_status(change).await.expect("changed");
     }

@@ -36,6 +36,7 @@ pub fn report(description: &str) -> FileRequestRequest {
             email: "zoe@example.org".to_owned(),
             phone: String::new(),
         }),
+        ..FileRequestRequest::default()
     }
 }
 

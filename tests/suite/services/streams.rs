@@ -13,6 +13,7 @@ use samen_proto::regional::{SubscribeRequest, SubscribeResponse};
 use samen_proto::requests::request_service_client::RequestServiceClient;
 use samen_proto::requests::watch_requests_response::Item;
 use samen_proto::requests::*;
+use samen_tests::CATALOGUE_RECORDS;
 use samen_tests::deployment::{Authorised, Deployment, Setup};
 use samen_tests::web::grpc_web;
 use samen_tests::{Process, Proxy, Signal, eventually};
@@ -350,7 +351,7 @@ async fn whoever_resumes_at_any_end_gets_every_change(setup: Setup) {
                 return;
             }
             // Resumed there, what follows is sent, without a gap.
-            let mut next = from.position + 1;
+            let mut next = from.position.max(CATALOGUE_RECORDS) + 1;
             let mut stream = watch(&mut handler, Some(from.clone())).await;
             let drop_after = (dice.roll(2) == 0).then(|| dice.roll(300));
             let mut read = 0;
@@ -587,7 +588,7 @@ async fn watchers_and_lists_agree_on_what_matches(setup: Setup) {
     })
     .await
     .create_time;
-    let category = |name: &str| vec![format!("verlichting/{name}")];
+    let category = |name: &str| vec![format!("proef/{name}")];
     let filters = [
         RequestFilter::default(),
         RequestFilter { categories: category("a"), ..Default::default() },
@@ -626,6 +627,7 @@ async fn watchers_and_lists_agree_on_what_matches(setup: Setup) {
                 expected_version: 1,
                 status: Status::InProgress.into(),
                 explanation: String::new(),
+                ..ChangeStatusRequest::default()
             };
             let changed = handler.change_status(change).await.expect("changed").into_inner();
             last = changed.position.expect("a position").position;

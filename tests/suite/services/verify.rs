@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use samen_tests::CATALOGUE_RECORDS;
 use samen_tests::deployment::{Deployment, Setup};
 use samen_tests::process::run;
 use samen_tests::samen::samen;
@@ -124,7 +125,7 @@ async fn logs_at_work_are_verified_and_signed_for(setup: Setup) {
     let one = ["verify", "--service", "service-requests", "--from", "2"];
     let output = succeeds(command(&deployment, &one)).await;
     assert_eq!(output.lines().count(), 1, "{output}");
-    assert!(output.contains(&format!("{} records in", filed - 1)), "{output}");
+    assert!(output.contains(&format!("{} records in", CATALOGUE_RECORDS + filed - 1)), "{output}");
 }
 
 async fn what_was_altered_is_named_in_one_line(setup: Setup) {
@@ -180,7 +181,7 @@ async fn a_checkpoint_is_believed_only_as_it_was_signed(setup: Setup) {
     assert_eq!(output.lines().count(), 1, "only the log that was signed for: {output}");
 
     for (from, to) in [
-        ("\n1\n", "\n0\n"),
+        (format!("\n{}\n", CATALOGUE_RECORDS + 1).as_str(), "\n0\n"),
         ("epoch 1", "epoch 2"),
         ("gm0384.requests", "gm0437.requests"),
         ("samen-gm", "other-gm"),

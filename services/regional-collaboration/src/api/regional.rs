@@ -133,7 +133,7 @@ impl RegionalService for Regional {
             .create(command, &id, |state, _| {
                 let events = agreement::decide(state, what.clone())?;
                 let guards = vec![guard.clone()];
-                Ok(samen_log::command::Decision { events, guards, not_after: None })
+                Ok(samen_log::command::Decision { guards, ..events.into() })
             })
             .await
             .map_err(reply::command::<Rejection>)?;

@@ -54,10 +54,10 @@ fn request(client: usize, call: u64) -> FileRequestRequest {
     let step = (client as u64 * 7 + call) % 100;
     FileRequestRequest {
         request_id: Uuid::now_v7().to_string(),
-        category: "Afval/Grofvuil".to_owned(),
+        category: "afval/grofvuil".to_owned(),
         description: DESCRIPTION.to_owned(),
         location: Some(Location { latitude: 52.335 + step as f64 * 1e-4, longitude: 4.96 }),
         channel: Channel::Phone.into(),
-        reporter: None,
+        ..FileRequestRequest::default()
     }
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 use samen_log::{Log, MasterKey};
 use samen_proto::options::Role;
 use samen_proto::requests::request_service_client::RequestServiceClient;
-use samen_requests::{Requests, SERVICES};
+use samen_requests::{Requests, SERVICES, Settings, seed};
 use samen_server::Deployment;
 use samen_server::area::Area;
+use samen_server::calendar::Calendar;
 use samen_server::grpc::{self, Port, ServeError};
 use samen_server::identity::{Issuer, KeySource, Verifier};
 use samen_server::metrics::Counts;
@@ -62,6 +63,7 @@ impl Service {
             municipality: MUNICIPALITY.to_owned(),
             oin: "00000001001566575000".to_owned(),
             area: Area::shipped(MUNICIPALITY)?,
+            calendar: Calendar::dutch(),
             verifier: Arc::new(Verifier::new(ISSUER, keys, &master, true).await?),
             pages: Pages::new(&master),
             master,
@@ -75,7 +77,9 @@ impl Service {
         // Nobody is forgotten here.
         let destroyed = NamedTempFile::new()?;
         let keeping = services::keeping(destroyed.path(), "none")?;
-        let requests = Requests::start(deployment, &location, keeping).await?;
+        let catalogue = Some(seed::shipped(&deployment.area)?);
+        let settings = Settings { catalogue, photos: None };
+        let requests = Requests::start(deployment, &location, keeping, settings).await?;
         requests.built().await;
         let bound = grpc::bind((Ipv4Addr::LOCALHOST, 0).into()).await?;
         let (address, log, routes) = (bound.address, requests.log.clone(), requests.routes());

@@ -4,22 +4,20 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 use samen_log::Record;
 use samen_log::record::recorded_at;
 use samen_proto::contract;
 use serde::Deserialize;
 
+use crate::calendar::zone;
+
 /// The terms that ship with Samen.
 const SHIPPED: &str = include_str!("../../../../deploy/reference/retention.json");
-/// Days, months and years are counted as people there count them.
-const ZONE: &str = "Europe/Amsterdam";
 
 /// The terms of a deployment, for all of its services.
 #[derive(Debug)]
 pub struct Retention {
-    zone: TimeZone,
     terms: HashMap<String, Vec<Term>>,
 }
 
@@ -89,7 +87,7 @@ impl Retention {
 
     /// No terms: nothing is kept by duty, nothing is erased by itself.
     pub fn none() -> Self {
-        Retention { zone: zone(), terms: HashMap::new() }
+        Retention { terms: HashMap::new() }
     }
 
     /// Reads terms, and checks that the contract knows what they are about.
@@ -105,7 +103,7 @@ impl Retention {
             }
             let beginning = Timestamp::UNIX_EPOCH;
             if let (Some(kept), Some(erased)) = (&term.kept_at_least, &term.erased_after)
-                && retention.after(beginning, kept) > retention.after(beginning, erased)
+                && kept.after(beginning) > erased.after(beginning)
             {
                 return Err(RetentionError::ErasedTooEarly { event, field });
             }
@@ -122,7 +120,7 @@ impl Retention {
     pub fn kept_until(&self, record: &Record, field: &str) -> Option<(Timestamp, &str)> {
         let term = self.terms.get(&record.r#type)?.iter().find(|term| term.field == field)?;
         let kept = term.kept_at_least.as_ref()?;
-        Some((self.after(recorded_at(record), kept), &term.ground))
+        Some((kept.after(recorded_at(record)), &term.ground))
     }
 
     /// Terms by which something is erased by itself.
@@ -134,7 +132,7 @@ impl Retention {
     pub fn shortest(&self) -> Option<Duration> {
         let beginning = Timestamp::UNIX_EPOCH;
         let spans = self.erasing().filter_map(|term| term.erased_after.as_ref());
-        let ends = spans.map(|span| self.after(beginning, span).duration_since(beginning));
+        let ends = spans.map(|span| span.after(beginning).duration_since(beginning));
         ends.min().and_then(|shortest| Duration::try_from(shortest).ok())
     }
 
@@ -142,21 +140,21 @@ impl Retention {
     /// record.
     pub fn erased_at(&self, term: &Term, record: &Record) -> Timestamp {
         match &term.erased_after {
-            Some(erased) => self.after(recorded_at(record), erased),
+            Some(erased) => erased.after(recorded_at(record)),
             None => Timestamp::MAX,
         }
     }
+}
 
-    fn after(&self, from: Timestamp, Written(span): &Written) -> Timestamp {
-        let end = from.to_zoned_datetime(self.zone.clone()).checked_add(*span);
+// === impl Written ===
+
+impl Written {
+    /// The end of this term, counted by the calendar.
+    fn after(&self, from: Timestamp) -> Timestamp {
+        let end = from.to_zoned_datetime(zone().clone()).checked_add(self.0);
         // After the end of all calendars.
         end.map_or(Timestamp::MAX, |end| end.timestamp())
     }
-}
-
-fn zone() -> TimeZone {
-    // Compiled in, so that it is there.
-    TimeZone::get(ZONE).unwrap_or(TimeZone::UTC)
 }
 
 #[cfg(test)]

@@ -8,9 +8,16 @@ use tonic::{Request, Response, Status as Refusal};
 
 use crate::Requests;
 
+pub mod catalogue;
 mod check;
-mod commands;
+mod does;
+mod handling;
+mod history;
+mod intake;
+mod networks;
+pub mod photos;
 mod queries;
+mod reporter;
 pub mod statistics;
 pub mod watch;
 
@@ -22,25 +29,25 @@ impl RequestService for Requests {
     type WatchStatisticsStream = Outgoing<WatchStatisticsResponse>;
 
     async fn file_request(&self, r: Request<FileRequestRequest>) -> Answer<FileRequestResponse> {
-        commands::file(self, r).await.map(Response::new)
+        intake::file(self, r).await.map(Response::new)
     }
 
     async fn import_request(
         &self,
         r: Request<ImportRequestRequest>,
     ) -> Answer<ImportRequestResponse> {
-        commands::import(self, r).await.map(Response::new)
+        intake::import(self, r).await.map(Response::new)
     }
 
     async fn change_status(&self, r: Request<ChangeStatusRequest>) -> Answer<ChangeStatusResponse> {
-        commands::change_status(self, r).await.map(Response::new)
+        handling::change_status(self, r).await.map(Response::new)
     }
 
     async fn reveal_request(
         &self,
         r: Request<RevealRequestRequest>,
     ) -> Answer<RevealRequestResponse> {
-        commands::reveal(self, r).await.map(Response::new)
+        history::reveal(self, r).await.map(Response::new)
     }
 
     async fn get_request(&self, r: Request<GetRequestRequest>) -> Answer<GetRequestResponse> {

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 
 use prost::DecodeError;
-use samen_log::command::decode;
 use samen_log::{Record, Store};
 use samen_proto::log::{CaughtUp, Heartbeat};
 use samen_proto::requests::watch_requests_response::Item as Sent;
@@ -19,7 +18,7 @@ use super::check;
 use super::queries::visible_to;
 use crate::Requests;
 use crate::projection::queries::{self, Visible};
-use crate::projection::row::{self, ProjectedEvent, RequestRow};
+use crate::projection::row::{ProjectedEvent, RequestRow};
 
 /// Requests of the snapshot read at once.
 const PAGE: usize = 100;
@@ -50,8 +49,8 @@ impl Watched for WatchedRequests {
     type Message = WatchRequestsResponse;
 
     fn subject(record: &Record) -> Result<Option<String>, DecodeError> {
-        let event: Option<ProjectedEvent> = decode(record)?;
-        Ok(event.as_ref().and_then(row::id).map(str::to_owned))
+        let event = ProjectedEvent::of(record)?;
+        Ok(event.map(|event| event.id(record).to_owned()))
     }
 
     async fn rows(store: &Store, ids: &BTreeSet<String>) -> sqlx::Result<Vec<RequestRow>> {

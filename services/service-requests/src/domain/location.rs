@@ -23,6 +23,16 @@ pub fn fault(location: &Location) -> Option<(&'static str, &'static str)> {
     None
 }
 
+/// Metres between two points, over a sphere as large as the earth.
+pub fn distance(a: &Location, b: &Location) -> f64 {
+    const RADIUS: f64 = 6_371_008.8;
+    let [lat_a, lat_b] = [a.latitude, b.latitude].map(f64::to_radians);
+    let across = (b.longitude - a.longitude).to_radians() / 2.0;
+    let up = (lat_b - lat_a) / 2.0;
+    let half = up.sin().powi(2) + lat_a.cos() * lat_b.cos() * across.sin().powi(2);
+    2.0 * RADIUS * half.sqrt().min(1.0).asin()
+}
+
 fn in_netherlands(latitude: f64, longitude: f64) -> bool {
     let ([south, north], [west, east]) = NETHERLANDS;
     (south..=north).contains(&latitude) && (west..=east).contains(&longitude)

@@ -2,6 +2,11 @@
 //! randomness, no I/O.
 
 pub mod audit;
+pub mod catalogue;
+pub mod hotspot;
 pub mod location;
+pub mod network;
+pub mod norm;
 pub mod request;
+pub mod routing;
 pub mod status;

@@ -3,13 +3,25 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use prost::{DecodeError, Message};
 use samen_log::{Row, Schema, Sql};
-use samen_proto::requests::{NeighbourhoodCount, RequestFilter, ServiceRequest};
+use samen_proto::requests::{
+    Duplicate, Location, NeighbourhoodCount, RequestFilter, ServiceRequest, Task, TaskState,
+};
 use samen_server::paging::{self, Page, PageEnd};
 use samen_server::time::micros;
 
-use super::row::RequestRow;
+use super::row::{self, NONE, PER_DEGREE, RequestRow};
+use crate::domain::location;
+
+/// Within which two requests of one kind are probably the same.
+const NEAR_METRES: f64 = 50.0;
+const NEAR_DAYS: i64 = 14;
+/// How many of them are told.
+const NEAR_SHOWN: usize = 5;
+/// Of a meridian.
+const METRES_PER_DEGREE: f64 = 111_195.0;
 
 /// Who sees which requests.
 #[derive(Clone, Debug)]
@@ -35,10 +47,8 @@ impl Visible {
 
 /// One request with its sealed parts.
 pub async fn get(schema: &Schema, visible: &Visible, id: &str) -> sqlx::Result<Option<RequestRow>> {
-    let mut sql = Sql::new(
-        schema,
-        "SELECT body, filed_by, description, reporter FROM {s}.request WHERE id = ",
-    );
+    let select = format!("SELECT {} FROM {{s}}.request WHERE id = ", row::COLUMNS);
+    let mut sql = Sql::new(schema, &select);
     sql.bind(id);
     restrict(&mut sql, visible);
     let found = sql.fetch(&schema.db).await?;
@@ -51,8 +61,8 @@ pub async fn get_all(schema: &Schema, ids: &BTreeSet<String>) -> sqlx::Result<Ve
     let mut sql = Sql::new(schema, "SELECT body, filed_by FROM {s}.request WHERE id");
     sql.any_of(ids.iter().map(String::as_str)).push(" ORDER BY number");
     let row = |row: &Row| {
-        let (description, reporter) = (Vec::new(), Vec::new());
-        Ok(RequestRow { body: body(row, 0)?, filed_by: row.text(1), description, reporter })
+        let row = RequestRow { body: body(row, 0)?, filed_by: row.text(1), ..Default::default() };
+        Ok(row)
     };
     let rows = sql.fetch(&schema.db).await?.iter().map(row).collect::<Result<_, _>>();
     rows.map_err(|e: DecodeError| sqlx::Error::Decode(e.into()))
@@ -75,6 +85,113 @@ pub async fn list(
         sql
     };
     paging::read(&schema.db, from, size, select, |row| body(row, 2), Message::encoded_len).await
+}
+
+/// A page of tasks, newest first: open ones of these networks, and those that
+/// the caller took care of.
+pub async fn tasks(
+    schema: &Schema,
+    networks: &[&str],
+    member: &str,
+    states: &[i32],
+    from: &PageEnd,
+    size: usize,
+) -> sqlx::Result<Page<Task>> {
+    let select = || {
+        let text = "SELECT created_at, id, body, task_member FROM {s}.request WHERE number <= ";
+        let mut sql = Sql::new(schema, text);
+        sql.bind(from.newest).push(" AND network").any_of(networks.iter().copied());
+        sql.push(" AND (task_member = ").bind(member).push(" OR task = ");
+        sql.bind(i32::from(TaskState::Open)).push(" AND closed_at = ").bind(NONE).push(")");
+        if !states.is_empty() {
+            sql.push(" AND task").any_of(states.iter().copied());
+        }
+        sql
+    };
+    let task = |row: &Row| Ok(task(body(row, 2)?, row.text(3) == member));
+    paging::read(&schema.db, from, size, select, task, Message::encoded_len).await
+}
+
+/// What a network sees of a request.
+fn task(request: ServiceRequest, own: bool) -> Task {
+    let handling = request.handling.unwrap_or_default();
+    Task {
+        id: request.id,
+        number: request.number,
+        category: request.category,
+        location: request.location,
+        neighbourhood: request.neighbourhood,
+        urgency: request.urgency,
+        state: handling.task,
+        network_id: handling.network,
+        own,
+        due_time: request.due_time,
+        create_time: request.create_time,
+        version: request.version,
+        photo_ids: request.photo_ids,
+    }
+}
+
+/// Requests that a reconciler has to look at by now: those that wait longest
+/// first.
+pub async fn due(schema: &Schema, now: Timestamp, limit: usize) -> sqlx::Result<Vec<String>> {
+    let mut sql = Sql::new(schema, "SELECT id FROM {s}.request WHERE look_at <= ");
+    sql.bind(now.as_microsecond()).push(" ORDER BY look_at, id LIMIT ").bind(limit as u64);
+    Ok(sql.fetch(&schema.db).await?.iter().map(|row| row.text(0)).collect())
+}
+
+/// How many requests of each of these categories were filed in each
+/// neighbourhood since a moment; without parts, and without those of the past.
+pub async fn filed_since(
+    schema: &Schema,
+    categories: impl Iterator<Item = &str>,
+    from: Timestamp,
+) -> sqlx::Result<Vec<(String, String, u32)>> {
+    let text = "SELECT category, neighbourhood, COUNT(*) FROM {s}.request WHERE category";
+    let mut sql = Sql::new(schema, text);
+    sql.any_of(categories).push(" AND created_at >= ").bind(from.as_microsecond());
+    sql.push(" AND parent = '' AND source = '' AND neighbourhood <> ''");
+    sql.push(" GROUP BY category, neighbourhood");
+    let rows = sql.fetch(&schema.db).await?;
+    Ok(rows.iter().map(|row| (row.text(0), row.text(1), row.int(2) as u32)).collect())
+}
+
+/// What is a hotspot now: categories and neighbourhoods.
+pub async fn hotspots(schema: &Schema) -> sqlx::Result<BTreeSet<(String, String)>> {
+    let sql = Sql::new(schema, "SELECT category, neighbourhood FROM {s}.hotspot");
+    Ok(sql.fetch(&schema.db).await?.iter().map(|row| (row.text(0), row.text(1))).collect())
+}
+
+/// Open requests of a category near a point and from about now: nearest first.
+pub async fn near(schema: &Schema, category: &str, at: &Location) -> sqlx::Result<Vec<Duplicate>> {
+    let (latitude, longitude) = (at.latitude, at.longitude);
+    let around = NEAR_METRES / METRES_PER_DEGREE;
+    let aside = around / latitude.to_radians().cos().abs().max(0.01);
+    let since = Timestamp::now().as_microsecond() - NEAR_DAYS * 86_400_000_000;
+    let mut sql = Sql::new(schema, "SELECT body FROM {s}.request WHERE category = ");
+    sql.bind(category).push(" AND created_at >= ").bind(since);
+    for (column, from, to) in [
+        (" AND latitude", latitude - around, latitude + around),
+        (" AND longitude", longitude - aside, longitude + aside),
+    ] {
+        sql.push(column).push(" BETWEEN ").bind((from * PER_DEGREE) as i64);
+        sql.push(" AND ").bind((to * PER_DEGREE) as i64);
+    }
+    sql.push(" AND closed_at = ").bind(NONE).push(" ORDER BY created_at DESC LIMIT 100");
+    let rows = sql.fetch(&schema.db).await?;
+    let bodies: Result<Vec<_>, _> = rows.iter().map(|row| body(row, 0)).collect();
+    let mut found: Vec<_> = bodies
+        .map_err(|e| sqlx::Error::Decode(e.into()))?
+        .into_iter()
+        .filter_map(|request| {
+            let distance = location::distance(at, request.location.as_ref()?);
+            let ServiceRequest { id, number, create_time, .. } = request;
+            (distance <= NEAR_METRES).then_some(Duplicate { id, number, distance, create_time })
+        })
+        .collect();
+    found.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.number.cmp(&b.number)));
+    found.truncate(NEAR_SHOWN);
+    Ok(found)
 }
 
 /// Open and closed requests by neighbourhood; names are the area's to give.
@@ -122,8 +239,9 @@ fn narrow(sql: &mut Sql, filter: &RequestFilter) {
 
 /// What [`narrow`] does in a query, of a request that was read for all.
 pub fn matches(filter: &RequestFilter, request: &ServiceRequest) -> bool {
-    let RequestFilter { statuses, categories, neighbourhoods, created_from, created_before } =
-        filter;
+    let RequestFilter {
+        statuses, categories, neighbourhoods, created_from, created_before, ..
+    } = filter;
     let created = request.create_time.as_ref().map_or(0, micros);
     (statuses.is_empty() || statuses.contains(&request.status))
         && (categories.is_empty() || categories.contains(&request.category))

@@ -1,21 +1,49 @@
 -- What queries on requests read. Disposable: rebuilt from the log.
 
 CREATE TABLE IF NOT EXISTS {s}.request (
-    id            text   NOT NULL PRIMARY KEY,
-    -- The position of the event that made it, which is also its number.
-    number        bigint NOT NULL,
-    category      text   NOT NULL,
-    status        bigint NOT NULL,
-    neighbourhood text   NOT NULL,
+    id             text   NOT NULL PRIMARY KEY,
+    -- What people know it by; newer ones have higher numbers.
+    number         bigint NOT NULL,
+    category       text   NOT NULL,
+    status         bigint NOT NULL,
+    neighbourhood  text   NOT NULL,
+    channel        bigint NOT NULL,
+    urgency        bigint NOT NULL,
+    norm_state     bigint NOT NULL,
+    -- Empty where there is none.
+    team           text   NOT NULL,
+    assignee       text   NOT NULL,
+    network        text   NOT NULL,
+    task           bigint NOT NULL,
+    -- The pseudonym of the member who takes care of it.
+    task_member    text   NOT NULL,
+    source         text   NOT NULL,
+    parent         text   NOT NULL,
+    satisfaction   bigint NOT NULL,
+    photos         bigint NOT NULL,
+    -- Ten millionths of a degree: centimetres. The largest number where there
+    -- is no point, as in the moments below where there is none.
+    latitude       bigint NOT NULL,
+    longitude      bigint NOT NULL,
     -- Microseconds since 1970, UTC.
-    created_at    bigint NOT NULL,
+    created_at     bigint NOT NULL,
+    updated_at     bigint NOT NULL,
+    closed_at      bigint NOT NULL,
+    due_at         bigint NOT NULL,
+    -- When a reconciler has to look at it next: a norm, a reaction or an
+    -- answer that comes to its end.
+    look_at        bigint NOT NULL,
     -- The pseudonym of the resident who filed it; of the employee, if one did.
-    filed_by      text   NOT NULL,
+    filed_by       text   NOT NULL,
     -- The whole, as a `ServiceRequest` of the contract.
-    body          bytea  NOT NULL,
-    -- The sealed `Text` and `Reporter`, encoded; empty where there is none.
-    description   bytea  NOT NULL,
-    reporter      bytea  NOT NULL
+    body           bytea  NOT NULL,
+    -- When its norm counts as approaching: an encoded `Timestamp`, or empty.
+    kept           bytea  NOT NULL,
+    -- Encoded `Sealed`; empty where there is none.
+    description    bytea  NOT NULL,
+    reporter       bytea  NOT NULL,
+    address        bytea  NOT NULL,
+    answers        bytea  NOT NULL
 );
 -- Lists go newest first; the id decides between equal moments.
 CREATE INDEX IF NOT EXISTS request_created ON {t}request (created_at, id);
@@ -24,10 +52,67 @@ CREATE INDEX IF NOT EXISTS request_neighbourhood
     ON {t}request (neighbourhood, created_at, id);
 CREATE INDEX IF NOT EXISTS request_category ON {t}request (category, created_at, id);
 CREATE INDEX IF NOT EXISTS request_filed_by ON {t}request (filed_by, created_at, id);
+CREATE INDEX IF NOT EXISTS request_team ON {t}request (team, created_at, id);
+CREATE INDEX IF NOT EXISTS request_assignee ON {t}request (assignee, created_at, id);
+CREATE INDEX IF NOT EXISTS request_network ON {t}request (network, created_at, id);
+CREATE INDEX IF NOT EXISTS request_look ON {t}request (look_at);
+
+-- All that happened to requests.
+CREATE TABLE IF NOT EXISTS {s}.history (
+    position bigint NOT NULL PRIMARY KEY,
+    request  text   NOT NULL,
+    -- As a `HistoryEntry` of the contract.
+    body     bytea  NOT NULL,
+    -- The key of the text, and the text: an encoded `Sealed`. Empty where there
+    -- is none.
+    key_id   text   NOT NULL,
+    sealed   bytea  NOT NULL
+);
+CREATE INDEX IF NOT EXISTS history_request ON {t}history (request, position);
 
 -- Kept as events come, so that a dashboard never counts.
 CREATE TABLE IF NOT EXISTS {s}.neighbourhood_count (
     neighbourhood text   NOT NULL PRIMARY KEY,
     open          bigint NOT NULL,
     closed        bigint NOT NULL
+);
+
+-- What the service goes by: the catalogue, the organisation, the routing, the
+-- networks.
+CREATE TABLE IF NOT EXISTS {s}.register (
+    -- The stream, such as `category/<main>/<sub>`.
+    stream   text   NOT NULL PRIMARY KEY,
+    -- The position of what changed it last.
+    position bigint NOT NULL,
+    version  bigint NOT NULL,
+    retired  bigint NOT NULL,
+    -- As the contract's message of its kind.
+    body     bytea  NOT NULL
+);
+CREATE INDEX IF NOT EXISTS register_position ON {t}register (position);
+
+-- What networks know about places.
+CREATE TABLE IF NOT EXISTS {s}.place_note (
+    id      text   NOT NULL PRIMARY KEY,
+    network text   NOT NULL,
+    -- Its box, in ten millionths of a degree.
+    south   bigint NOT NULL,
+    north   bigint NOT NULL,
+    west    bigint NOT NULL,
+    east    bigint NOT NULL,
+    -- As a `PlaceNote` of the contract, without its text.
+    body    bytea  NOT NULL,
+    -- The sealed text.
+    sealed  bytea  NOT NULL
+);
+CREATE INDEX IF NOT EXISTS place_note_network ON {t}place_note (network, id);
+CREATE INDEX IF NOT EXISTS place_note_south ON {t}place_note (south);
+
+-- What is a hotspot now.
+CREATE TABLE IF NOT EXISTS {s}.hotspot (
+    category      text   NOT NULL,
+    neighbourhood text   NOT NULL,
+    -- Of its detection.
+    position      bigint NOT NULL,
+    PRIMARY KEY (category, neighbourhood)
 );

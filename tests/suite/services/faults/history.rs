@@ -72,7 +72,8 @@ fn of_requests(chance: &mut StdRng, Known { requests, .. }: &mut Known) -> NewEv
             requests[number] = to;
             let explanation = status::needs_explanation(to).then(|| sealed(chance, "text", &id));
             let (from, to) = (from.into(), to.into());
-            event(stream, &StatusChanged { id, from, to, explanation })
+            let changed = StatusChanged { id, from, to, explanation, ..Default::default() };
+            event(stream, &changed)
         }
         85..95 => erased(chance, stream, &id),
         // Nothing that is projected.
@@ -92,6 +93,7 @@ fn filed(chance: &mut StdRng, id: String) -> RequestFiled {
         description: Some(sealed(chance, "text", &id)),
         reporter: chance.random_bool(0.5).then(|| sealed(chance, "reporter", &id)),
         id,
+        ..RequestFiled::default()
     }
 }
 

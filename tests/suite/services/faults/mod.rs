@@ -27,6 +27,7 @@ use samen_log::{Location, Log};
 use samen_proto::log::Position;
 use samen_proto::requests::request_service_client::RequestServiceClient;
 use samen_proto::requests::{FileRequestResponse, GetRequestRequest};
+use samen_tests::CATALOGUE_RECORDS;
 use samen_tests::deployment::Authorised;
 use samen_tests::eventually;
 use samen_tests::place::location_of;
@@ -120,14 +121,15 @@ impl Told {
         assert_eq!(verify(&log).await, records.len() as u64);
         let mut positions: Vec<_> = commands(&log).await.into_values().collect();
         positions.sort_unstable();
-        let all: Vec<_> = (1..=records.len() as u64).collect();
+        // The first of them brought the catalogue.
+        let all: Vec<_> = (CATALOGUE_RECORDS..=records.len() as u64).collect();
         assert_eq!(positions, all, "each command wrote one record");
         for (id, number) in &self.lock().filed {
             let record = &records[*number as usize - 1];
             assert_eq!(record.stream, format!("request/{id}"));
             assert_eq!(record.r#type, "samen.requests.v1.RequestFiled");
         }
-        records.len()
+        records.len() - CATALOGUE_RECORDS as usize
     }
 }
 

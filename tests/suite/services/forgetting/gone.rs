@@ -201,6 +201,7 @@ async fn some_texts_of_a_request_go_and_others_stay(setup: Setup) {
         expected_version: 1,
         status: Status::Resolved.into(),
         explanation: "Gemaakt voor mevrouw".to_owned(),
+        ..ChangeStatusRequest::default()
     };
     handler.change_status(resolve).await.expect("resolved");
     let before = keys(&deployment, "requests").await;
