@@ -18,7 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("contract.bin"), compiler.encode_file_descriptor_set())?;
 
     let mut config = tonic_prost_build::Config::new();
-    config.enable_type_names();
+    // A message is written the same way each time, its maps included.
+    config.enable_type_names().btree_map(["."]);
     tonic_prost_build::configure()
         .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())

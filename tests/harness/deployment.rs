@@ -47,8 +47,8 @@ pub struct Deployment {
     ports: Ports,
     area: String,
     issuer: String,
-    /// Variables beyond those that every suite here has.
-    variables: Vec<(String, String)>,
+    /// Variables beyond those that every suite here has, from the next start on.
+    pub variables: Vec<(String, String)>,
     /// How long what is kept, from the next start on.
     pub retention: String,
     database: Option<String>,

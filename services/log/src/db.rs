@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{
@@ -400,10 +401,23 @@ impl Schema {
                     .bind(&*self.name)
                     .execute(&mut *tx)
                     .await?;
-                sqlx::raw_sql(self.sql("CREATE SCHEMA IF NOT EXISTS {s}"))
-                    .execute(&mut *tx)
-                    .await?;
-                sqlx::raw_sql(self.sql(&tables)).execute(&mut *tx).await?;
+                // What is there is left alone: CREATE INDEX IF NOT EXISTS waits
+                // for whoever writes to its table, and who makes several of
+                // them while another process writes waits in a circle.
+                let sha = Sha256::digest(&tables);
+                let made: String = sha.iter().map(|byte| format!("{byte:02x}")).collect();
+                let sql = "SELECT obj_description(to_regnamespace($1), 'pg_namespace')";
+                let found: Option<String> =
+                    sqlx::query_scalar(sql).bind(&*self.name).fetch_one(&mut *tx).await?;
+                if found.as_ref() == Some(&made) {
+                    return tx.commit().await;
+                }
+                let make = format!(
+                    "CREATE SCHEMA IF NOT EXISTS {{s}};
+                     {tables};
+                     COMMENT ON SCHEMA {{s}} IS '{made}'"
+                );
+                sqlx::raw_sql(self.sql(&make)).execute(&mut *tx).await?;
                 tx.commit().await
             }
             Db::Sqlite(pool) => {

@@ -206,41 +206,33 @@ impl Registered {
 }
 
 impl Requests {
-    /// What a command on requests of this category goes by: it, if there is
-    /// such a one, the organisation and the routing. A category that was defined
-    /// a moment ago is waited for.
+    /// What a filing in this category goes by: as it is known here, or else by
+    /// the log itself, which also has what was defined a moment ago.
     pub async fn register_for(&self, category: &str) -> Result<Arc<Register>, Refusal> {
         let now = self.registered.now();
         if self.is_built() && now.category(category).is_some() {
             return Ok(now);
         }
-        self.newest_register(&[category]).await
+        self.logged_register(&[category]).await.map(Arc::new)
     }
 
-    /// Likewise with these categories, and with everything that this process
-    /// knows to be in the log. While the store is built the log itself is read.
-    pub async fn newest_register(&self, categories: &[&str]) -> Result<Arc<Register>, Refusal> {
-        if self.is_built() {
-            return self.registered.newest().await;
-        }
-        let register = self.logged_register(categories).await.map_err(reply::command)?;
-        Ok(Arc::new(register))
-    }
-
-    async fn logged_register(
-        &self,
-        categories: &[&str],
-    ) -> Result<Register, CommandError<Rejection>> {
+    /// These categories, the organisation and the routing as the log has them,
+    /// also while the store is built, or stands still.
+    pub async fn logged_register(&self, categories: &[&str]) -> Result<Register, Refusal> {
         let mut register = Register::default();
         for code in categories {
-            let (state, version) = self.categories.get(code).await?;
+            let (state, version) = self.categories.get(code).await.map_err(refused)?;
             let view = CategoryView { category: state.category, retired: state.retired, version };
             register.categories.insert((*code).to_owned(), view);
         }
-        let (organisation, version) = self.organisation.get(ALL).await?;
+        let (organisation, version) = self.organisation.get(ALL).await.map_err(refused)?;
         (register.organisation, register.organisation_version) = (organisation.0, version);
-        let (routing, version) = self.routing.get(ALL).await?;
+        let (routing, version) = self.routing.get(ALL).await.map_err(refused)?;
         (register.routing, register.routing_version) = (routing.0, version);
         Ok(register)
     }
+}
+
+fn refused(error: CommandError<Rejection>) -> Refusal {
+    reply::command(error)
 }

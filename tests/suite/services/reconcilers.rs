@@ -67,6 +67,7 @@ async fn tasks_show_how_far_they_are(setup: Setup) {
     for number in 0..20 {
         resident.file_request(report(&number.to_string())).await.expect("filed");
     }
+    let head = CATALOGUE_RECORDS + 20;
     let mut operations = deployment.operations("service-requests").await;
     let names: &[&str] = match setup {
         Setup::AllInOne => &["projector"],
@@ -75,15 +76,12 @@ async fn tasks_show_how_far_they_are(setup: Setup) {
     for name in names {
         eventually(SOON, "the task is where the log is", async || {
             let status = status(&mut operations).await;
-            assert_eq!(
-                (status.log.as_str(), status.head),
-                ("gm0384.requests", CATALOGUE_RECORDS + 20)
-            );
+            assert_eq!((status.log.as_str(), status.head), ("gm0384.requests", head));
             let task = task(&status, name);
             assert_eq!(task.state(), TaskState::Running, "{task:?}");
             assert_eq!(task.holder, status.process);
             let progress = task.progress.iter().find(|p| p.log == "gm0384.requests");
-            progress.is_some_and(|p| (p.position, p.head) == (20, 20)).then_some(())
+            progress.is_some_and(|p| (p.position, p.head) == (head, head)).then_some(())
         })
         .await;
     }
@@ -92,16 +90,18 @@ async fn tasks_show_how_far_they_are(setup: Setup) {
     eventually(SOON, "regional has seen the requests", async || {
         let status = status(&mut operations).await;
         let progress = task(&status, "projector").progress.clone();
-        progress.iter().any(|p| p.log == "gm0384.requests" && p.position == 20).then_some(())
+        progress.iter().any(|p| p.log == "gm0384.requests" && p.position == head).then_some(())
     })
     .await;
 
     let output = deployment.operate(&["status"]).await;
-    for told in ["gm0384.requests: epoch 1, position 20", "projector", "lag 0", "assigner"] {
+    let position = format!("gm0384.requests: epoch 1, position {head}");
+    for told in [&position, "projector", "lag 0", "assigner"] {
         assert!(output.contains(told), "{told} is not in\n{output}");
     }
     let metrics = deployment.page("service-requests", "/metrics").await;
-    assert!(metrics.contains(r#"samen_log_head{log="gm0384.requests"} 20.0"#), "{metrics}");
+    let measured = format!(r#"samen_log_head{{log="gm0384.requests"}} {head}.0"#);
+    assert!(metrics.contains(&measured), "{metrics}");
     let address = deployment.requests_url().replace("http://", "");
     let connections = format!(r#"samen_open_connections{{address="{address}"}} "#);
     let count = metrics.lines().find_map(|line| line.strip_prefix(&connections));
@@ -184,7 +184,8 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
         page.starts_with("HTTP/1.1 503").then_some(page)
     })
     .await;
-    let position = format!("\"position\":{}", CATALOGUE_RECORDS + 6);
+    let unknown = CATALOGUE_RECORDS + 6;
+    let position = format!("\"position\":{unknown}");
     for told in [&position, "samen.requests.v1.StatusChanged", "its request is not known"] {
         assert!(health.contains(told), "{told} is not in\n{health}");
     }
@@ -193,10 +194,10 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
     let stopped = task(&now, "projector");
     assert_eq!(stopped.state(), TaskState::Stopped);
     let error = stopped.error.clone().expect("an error");
-    assert_eq!((error.log.as_str(), error.position), ("gm0384.requests", 6));
+    assert_eq!((error.log.as_str(), error.position), ("gm0384.requests", unknown));
     assert_eq!(error.r#type, "samen.requests.v1.StatusChanged");
     // Up to it, and no further.
-    assert_eq!(stopped.progress[0].position, 5);
+    assert_eq!(stopped.progress[0].position, unknown - 1);
     let (status, output) = deployment.try_operate(&["status"]).await;
     assert!(!status.success(), "{output}");
     assert!(output.contains("gm0384.requests 6 (samen.requests.v1.StatusChanged)"), "{output}");
@@ -224,7 +225,7 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
     // Commands are accepted, queries answered; what cannot be seen yet is said.
     let mut resident = deployment.requests("r", &["resident"]).await;
     let filed = resident.file_request(report("erna")).await.expect("filed").into_inner();
-    assert_eq!(filed.number, 7);
+    assert_eq!(filed.number, unknown + 1);
     let list = ListRequestsRequest { page_size: 100, ..Default::default() };
     let page = resident.list_requests(list).await.expect("a page").into_inner();
     assert_eq!(page.requests.len(), 5);
@@ -238,7 +239,10 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
     eventually(SOON, "regional goes on", async || {
         let now = self::status(&mut regional).await;
         let progress = &task(&now, "projector").progress;
-        progress.iter().any(|p| p.log == "gm0384.requests" && p.position == 7).then_some(())
+        progress
+            .iter()
+            .any(|p| p.log == "gm0384.requests" && p.position == filed.number)
+            .then_some(())
     })
     .await;
 }
@@ -297,14 +301,14 @@ async fn commands_are_accepted_while_what_queries_read_is_built() {
     let mut operations = deployment.operations("service-requests").await;
     eventually(SOON, "it is told who builds", async || {
         let now = status(&mut operations).await;
-        assert_eq!(now.head, 5);
+        assert_eq!(now.head, CATALOGUE_RECORDS + 5);
         let mut tasks = now.tasks.iter();
         tasks.any(|task| task.name == lease && task.holder == "elsewhere").then_some(())
     })
     .await;
     let mut resident = deployment.requests("r", &["resident"]).await;
     let filed = resident.file_request(report("erbij")).await.expect("accepted").into_inner();
-    assert_eq!(filed.number, 6);
+    assert_eq!(filed.number, CATALOGUE_RECORDS + 6);
     let get = GetRequestRequest { id: filed.id, at_least: filed.position };
     let refusal = resident.get_request(get.clone()).await.expect_err("it is being built");
     let retry = refusal.get_error_details().retry_info().and_then(|retry| retry.retry_delay);
@@ -361,7 +365,7 @@ async fn another_process_takes_over_when_one_is_killed() {
     let killed = std::time::Instant::now();
     deployment.kill_service("service-requests");
     let filed = also.file_request(report("erna")).await.expect("filed").into_inner();
-    assert_eq!(filed.number, 11);
+    assert_eq!(filed.number, CATALOGUE_RECORDS + 11);
     let ask = GetRequestRequest { id: filed.id, at_least: filed.position };
     also.get_request(ask).await.expect("projected by the other");
     for name in ["projector", "relay"] {
@@ -369,7 +373,7 @@ async fn another_process_takes_over_when_one_is_killed() {
             let now = status(&mut there).await;
             let task = task(&now, name);
             let at = task.progress.iter().map(|p| p.position).max();
-            (task.state() == TaskState::Running && at == Some(11)).then_some(())
+            (task.state() == TaskState::Running && at == Some(filed.number)).then_some(())
         })
         .await;
     }
@@ -379,7 +383,10 @@ async fn another_process_takes_over_when_one_is_killed() {
     eventually(SOON, "regional has seen it", async || {
         let now = status(&mut regional).await;
         let progress = &task(&now, "projector").progress;
-        progress.iter().any(|p| p.log == "gm0384.requests" && p.position == 11).then_some(())
+        progress
+            .iter()
+            .any(|p| p.log == "gm0384.requests" && p.position == filed.number)
+            .then_some(())
     })
     .await;
 }

@@ -2,7 +2,7 @@
 //! profile (NL GOV): `source` names the OIN and the system, `type` is a
 //! reverse-DNS name, `subject` is opaque, `sequence` is zero-padded.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use samen_log::Record;
 use samen_proto::cloudevents::CloudEvent;
@@ -19,7 +19,7 @@ const SEQUENCE_DIGITS: usize = 20;
 pub fn cloud_event(oin: &str, position: u64, record: &Record) -> Option<CloudEvent> {
     let value = minimise(&record.r#type, &record.data)?;
     let subject = record.stream.split_once('/').map_or("", |(_, id)| id);
-    let attributes = HashMap::from([
+    let attributes = BTreeMap::from([
         attribute("subject", Attr::CeString(subject.to_owned())),
         attribute("sequence", Attr::CeString(format!("{position:0SEQUENCE_DIGITS$}"))),
         attribute("datacontenttype", Attr::CeString("application/protobuf".to_owned())),

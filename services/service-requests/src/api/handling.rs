@@ -143,7 +143,7 @@ impl HandlingService for Requests {
         let caller = caller(&r)?;
         let m = r.into_inner();
         let command = begin(&caller, "RouteRequest", &m.request_id, &m.id, &m, |_| {})?;
-        let register = self.newest_register(&[]).await?;
+        let register = self.logged_register(&[]).await?;
         let known = match m.target.as_ref().and_then(|target| target.target.as_ref()) {
             Some(To::Team(team)) => register.team(team).is_some(),
             Some(To::Network(network)) => self.takes_part(network).await?,
@@ -169,7 +169,7 @@ impl HandlingService for Requests {
         })?;
         if !m.assignee.is_empty() {
             let (request, _) = self.with_guard(&m.id).await?;
-            let register = self.newest_register(&[]).await?;
+            let register = self.logged_register(&[]).await?;
             let team = match &request.target {
                 Some(To::Team(team)) => register.team(team),
                 _ => None,
@@ -241,7 +241,7 @@ impl HandlingService for Requests {
         })?;
         let (whole, _) = self.with_guard(&m.id).await?;
         let categories: Vec<&str> = m.parts.iter().map(|part| part.category.as_str()).collect();
-        let register = self.newest_register(&categories).await?;
+        let register = self.logged_register(&categories).await?;
         let now = self.current();
         let (mut ids, mut along) = (Vec::new(), Along::default());
         for part in &m.parts {

@@ -75,7 +75,7 @@ pub async fn apply(
                     let gone = |text: &&Sealed| !erased.key_ids.contains(&text.key_id);
                     entry.text = entry.text.filter(gone);
                 }
-                let mut sql = Sql::new(schema, "UPDATE {s}.history SET sealed = ");
+                let mut sql = Sql::new(schema, "UPDATE {s}.history SET key_id = '', sealed = ");
                 sql.bind(Vec::<u8>::new()).push(" WHERE request = ").bind(id).push(" AND key_id");
                 sql.any_of(erased.key_ids.iter().map(String::as_str));
                 sql.execute(tx).await?;
@@ -137,11 +137,7 @@ fn text(event: &RequestEvent) -> Option<&Sealed> {
 
 /// What else an event says: its fields by name, without its own id, what is
 /// sealed, and what it does not say.
-fn details(kind: &str, data: &[u8]) -> HashMap<String, String> {
+fn details(kind: &str, data: &[u8]) -> BTreeMap<String, String> {
     let said = contract::said(kind, data).unwrap_or_default();
-    said.into_iter()
-        .filter(|(field, _)| field != "id")
-        .collect::<BTreeMap<_, _>>()
-        .into_iter()
-        .collect()
+    said.into_iter().filter(|(field, _)| field != "id").collect()
 }

@@ -11,9 +11,8 @@ use samen_proto::participation::{
     self, ContributionKind, ContributionSubmitted, Level, ProcessPublished, ProcessStarted,
 };
 use samen_proto::privacy::{ContentErased, ErasureReason};
-use samen_proto::requests::{
-    Channel, Purpose, RequestFiled, RequestImported, RequestRevealed, Status, StatusChanged,
-};
+use samen_proto::requests::target::Target as To;
+use samen_proto::requests::*;
 use samen_requests::domain::request::imported_status;
 use samen_requests::domain::status;
 
@@ -27,6 +26,7 @@ const NEIGHBOURHOODS: [&str; 4] = ["BU03840101", "BU03840102", "BU03840203", ""]
 #[derive(Default)]
 struct Known {
     requests: Vec<Status>,
+    notes: usize,
     processes: usize,
     contributions: usize,
 }
@@ -49,7 +49,8 @@ pub async fn write(log: &Log, chance: &mut StdRng, records: usize) {
     }
 }
 
-fn of_requests(chance: &mut StdRng, Known { requests, .. }: &mut Known) -> NewEvent {
+fn of_requests(chance: &mut StdRng, known: &mut Known) -> NewEvent {
+    let Known { requests, notes, .. } = known;
     let what = chance.random_range(0..100);
     if what < 50 || requests.is_empty() {
         let id = requests.len().to_string();
@@ -66,7 +67,7 @@ fn of_requests(chance: &mut StdRng, Known { requests, .. }: &mut Known) -> NewEv
     let id = number.to_string();
     let stream = format!("request/{id}");
     match what {
-        50..85 => {
+        50..70 => {
             let from = requests[number];
             let to = *status::next(from).choose(chance).expect("it can always go on");
             requests[number] = to;
@@ -75,11 +76,95 @@ fn of_requests(chance: &mut StdRng, Known { requests, .. }: &mut Known) -> NewEv
             let changed = StatusChanged { id, from, to, explanation, ..Default::default() };
             event(stream, &changed)
         }
-        85..95 => erased(chance, stream, &id),
+        70..84 => handled(chance, stream, id),
+        84..92 => erased(chance, stream, &id),
+        92..97 => around(chance, notes),
         // Nothing that is projected.
         _ => {
             let purpose = Purpose::Handling.into();
             event(format!("audit/{id}"), &RequestRevealed { id, purpose })
+        }
+    }
+}
+
+/// What happens to a request whatever its status.
+fn handled(chance: &mut StdRng, stream: String, id: String) -> NewEvent {
+    let moment = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+    let later = chance.random_range(1_000_000..2_000_000);
+    match chance.random_range(0..9) {
+        0 => {
+            let to = match chance.random_bool(0.5) {
+                true => To::Team("groen".to_owned()),
+                false => To::Network("de-buurt".to_owned()),
+            };
+            let target = Some(Target { target: Some(to) });
+            event(stream, &RequestRouted { id, target, rule: String::new() })
+        }
+        1 => {
+            let (due_time, approach_time) = (moment(later), moment(later - 1_000));
+            event(stream, &NormSet { id, due_time, approach_time, ..NormSet::default() })
+        }
+        2 => {
+            let note = Some(sealed(chance, "text", &id));
+            event(stream, &NoteAdded { id, note })
+        }
+        3 => {
+            let message = Some(sealed(chance, "text", &id));
+            event(stream, &MessageSent { id, message, react_before: moment(later) })
+        }
+        4 => {
+            let message = Some(sealed(chance, "text", &id));
+            event(stream, &MessageReceived { id, message, channel: Channel::Web.into() })
+        }
+        5 => {
+            let photo_id = chance.random_range(0..3).to_string();
+            event(stream, &PhotoAdded { id, photo_id, ..PhotoAdded::default() })
+        }
+        6 => {
+            let photo_id = chance.random_range(0..3).to_string();
+            event(stream, &PhotoRemoved { id, photo_id })
+        }
+        7 => {
+            let other_id = chance.random_range(0..9).to_string();
+            event(stream, &RequestLinked { id, other_id })
+        }
+        _ => {
+            let satisfaction = chance.random_range(1..=5);
+            let words = chance.random_bool(0.5).then(|| sealed(chance, "text", &id));
+            event(stream, &FeedbackGiven { id, satisfaction, words, reopens: false })
+        }
+    }
+}
+
+/// What happens around requests.
+fn around(chance: &mut StdRng, notes: &mut usize) -> NewEvent {
+    let some = chance.random_range(0..5).to_string();
+    let category = format!("groen/{some}");
+    let hotspot = format!("hotspot/{category}/");
+    match chance.random_range(0..8) {
+        0 | 1 => {
+            let stream = format!("category/{category}");
+            let defined = Category { code: category, ..Category::default() };
+            event(stream, &CategoryDefined { category: Some(defined) })
+        }
+        2 => event(format!("category/{category}"), &CategoryRetired { code: category }),
+        3 => {
+            let stream = format!("network/{some}");
+            let network = Some(Network { id: some, ..Network::default() });
+            event(stream, &NetworkDefined { network })
+        }
+        4 => event(hotspot, &HotspotDetected { category, ..HotspotDetected::default() }),
+        5 => event(hotspot, &HotspotCooled { category, neighbourhood: String::new() }),
+        6 if *notes > 0 => {
+            let id = chance.random_range(0..*notes).to_string();
+            event(format!("place-note/{id}"), &PlaceNoteRemoved { id })
+        }
+        _ => {
+            let id = notes.to_string();
+            *notes += 1;
+            let note = Some(sealed(chance, "text", &id));
+            let (network_id, outline) = (some, vec![BUYTENSTEE]);
+            event(format!("place-note/{id}"), &PlaceNoteAdded { id, network_id, outline, note })
         }
     }
 }
