@@ -43,6 +43,7 @@ async fn what_ships_is_there_once_and_asks_what_it_should(setup: Setup) {
     let list = ListCategoriesRequest::default();
     let before = catalogue.list_categories(list.clone()).await.expect("a list").into_inner();
     assert!(before.categories.len() >= 60, "{}", before.categories.len());
+    deployment.stop().await;
     deployment.restart().await;
     let mut catalogue = administrator(&deployment).await;
     let after = catalogue.list_categories(list).await.expect("a list").into_inner();
