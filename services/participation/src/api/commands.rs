@@ -127,7 +127,12 @@ pub async fn submit(
             .contributions
             .create(command.clone(), &id, |contribution, _| {
                 let events = contribution::decide(contribution, submitted.clone(), &process)?;
-                Ok(Decision { events, guards: vec![guard.clone()], not_after: None })
+                Ok(Decision {
+                    events,
+                    others: Vec::new(),
+                    guards: vec![guard.clone()],
+                    not_after: None,
+                })
             })
             .await;
         match outcome {

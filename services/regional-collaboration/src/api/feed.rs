@@ -257,6 +257,7 @@ impl Regional {
             .execute(command, &agreement.id, |state, _| {
                 Ok::<_, Rejection>(samen_log::command::Decision {
                     events: decide(state, &disclose),
+                    others: Vec::new(),
                     guards: vec![guard.clone()],
                     not_after: None,
                 })
