@@ -127,12 +127,7 @@ pub async fn submit(
             .contributions
             .create(command.clone(), &id, |contribution, _| {
                 let events = contribution::decide(contribution, submitted.clone(), &process)?;
-                Ok(Decision {
-                    events,
-                    others: Vec::new(),
-                    guards: vec![guard.clone()],
-                    not_after: None,
-                })
+                Ok(Decision { guards: vec![guard.clone()], ..events.into() })
             })
             .await;
         match outcome {

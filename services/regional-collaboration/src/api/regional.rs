@@ -137,7 +137,7 @@ impl RegionalService for Regional {
             .create(command, &id, |state, _| {
                 let events = agreement::decide(state, what.clone())?;
                 let guards = vec![guard.clone()];
-                Ok(Decision { events, others: Vec::new(), guards, not_after: None })
+                Ok(Decision { guards, ..events.into() })
             })
             .await
             .map_err(reply::command::<Rejection>)?;
@@ -310,7 +310,7 @@ impl Regional {
                 let events = partner::decide(state, what.clone())?;
                 let known = known::decide(&known, wanted.clone())?;
                 let others = vec![NewEvent::of(&guard.stream, &KnownEvent::from(known))];
-                Ok(Decision { events, others, guards: vec![guard.clone()], not_after: None })
+                Ok(Decision { others, guards: vec![guard.clone()], ..events.into() })
             });
             match outcome.await {
                 // Another partner's certificates changed: look at them again.

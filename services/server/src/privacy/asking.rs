@@ -58,12 +58,7 @@ impl Privacy {
             let decided = self.people.execute(command.clone(), person, |_, _| {
                 may()?;
                 let events = vec![forgotten.clone().into()];
-                Ok(Decision {
-                    events,
-                    others: Vec::new(),
-                    guards: vec![guard.clone()],
-                    not_after: None,
-                })
+                Ok(Decision { guards: vec![guard.clone()], ..events.into() })
             });
             match decided.await {
                 Err(CommandError::Append(AppendError::Conflict { .. })) => {}
@@ -135,12 +130,7 @@ impl Privacy {
             let decided = self.redactions.execute(command.clone(), stream, |_, _| {
                 may()?;
                 let events = vec![RedactionEvent::from(redacted.clone())];
-                Ok(Decision {
-                    events,
-                    others: Vec::new(),
-                    guards: vec![guard.clone()],
-                    not_after: None,
-                })
+                Ok(Decision { guards: vec![guard.clone()], ..events.into() })
             });
             match decided.await {
                 Err(CommandError::Append(AppendError::Conflict { .. })) => {}

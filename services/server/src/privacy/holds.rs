@@ -125,7 +125,7 @@ impl Register {
     ) -> Result<Outcome, CommandError<Rejection>> {
         let decide = |holds: &Holds, _| {
             let events = decide(holds)?;
-            Ok(Decision { events, others: Vec::new(), guards: guards.to_vec(), not_after: None })
+            Ok(Decision { guards: guards.to_vec(), ..events.into() })
         };
         self.0.execute(command, REGISTER, decide).await
     }
