@@ -64,6 +64,9 @@ pub struct Command {
 #[derive(Debug)]
 pub struct Decision<E> {
     pub events: Vec<E>,
+    /// Events of other streams that belong to the same moment, written before
+    /// these; with their versions among the guards.
+    pub others: Vec<NewEvent>,
     /// Other streams that were relied upon, at the version that was seen. When
     /// one has moved, the caller gets its [`AppendError::Conflict`].
     pub guards: Vec<Expected>,
@@ -118,11 +121,20 @@ struct Loaded<A> {
     version: u64,
 }
 
+// === impl NewEvent ===
+
+impl NewEvent {
+    /// An event, in the stream that it is of.
+    pub fn of(stream: &str, event: &impl Event) -> Self {
+        NewEvent { stream: stream.to_owned(), kind: event.kind(), data: event.encode() }
+    }
+}
+
 // === impl Decision ===
 
 impl<E> From<Vec<E>> for Decision<E> {
     fn from(events: Vec<E>) -> Self {
-        Decision { events, guards: Vec::new(), not_after: None }
+        Decision { events, others: Vec::new(), guards: Vec::new(), not_after: None }
     }
 }
 
@@ -212,13 +224,9 @@ impl<A: Aggregate> Aggregates<A> {
                 command: Some(command_id.clone()),
                 expect,
                 events: decision
-                    .events
-                    .iter()
-                    .map(|event| NewEvent {
-                        stream: stream.clone(),
-                        kind: event.kind(),
-                        data: event.encode(),
-                    })
+                    .others
+                    .into_iter()
+                    .chain(decision.events.iter().map(|event| NewEvent::of(&stream, event)))
                     .collect(),
                 keys: command.keys.iter().map(|(_, new)| new.clone()).collect(),
                 not_after: decision.not_after,

@@ -127,7 +127,7 @@ pub async fn submit(
             .contributions
             .create(command.clone(), &id, |contribution, _| {
                 let events = contribution::decide(contribution, submitted.clone(), &process)?;
-                Ok(Decision { events, guards: vec![guard.clone()], not_after: None })
+                Ok(Decision { guards: vec![guard.clone()], ..events.into() })
             })
             .await;
         match outcome {

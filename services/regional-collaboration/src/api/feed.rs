@@ -256,9 +256,8 @@ impl Regional {
             .disclosures
             .execute(command, &agreement.id, |state, _| {
                 Ok::<_, Rejection>(samen_log::command::Decision {
-                    events: decide(state, &disclose),
                     guards: vec![guard.clone()],
-                    not_after: None,
+                    ..decide(state, &disclose).into()
                 })
             })
             .await;

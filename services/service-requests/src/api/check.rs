@@ -1,6 +1,8 @@
 //! What the fields of a message may hold.
 
+use samen_proto::options::Role;
 use samen_proto::requests::{Location, RequestFilter, Status};
+use samen_server::Caller;
 use samen_server::area::Area;
 use samen_server::reply::Check;
 use samen_server::time::from_proto;
@@ -15,6 +17,20 @@ const MAX_STATUSES: usize = 16;
 
 pub fn category(check: &mut Check, category: &str) {
     check.text("category", category, CODE);
+}
+
+/// Residents come by web and app; by the other channels, a handler writes down
+/// what somebody said. Gives whether it is the caller's own report.
+pub fn channel(check: &mut Check, caller: &Caller, channel: i32) -> bool {
+    let Some(channel) = check.choice("channel", channel) else { return false };
+    let own = domain::request::is_own(channel);
+    let (role, otherwise) = if own {
+        (Role::Resident, "must not be CHANNEL_WEB or CHANNEL_APP for a handler")
+    } else {
+        (Role::Handler, "must be CHANNEL_WEB or CHANNEL_APP for a resident")
+    };
+    check.require(caller.has(role), "channel", otherwise);
+    own
 }
 
 /// A real point, where there is one.

@@ -6,7 +6,6 @@ use samen_log::append::NewKey;
 use samen_log::seal::DataKey;
 use samen_log::{Command, CommandError, Outcome};
 use samen_proto::log::Sealed;
-use samen_proto::options::Role;
 use samen_proto::requests::*;
 use samen_server::access::caller;
 use samen_server::calls::command;
@@ -37,13 +36,7 @@ pub async fn file(
     check.text("description", &message.description, 1..=5_000);
     check.require(message.location.is_some(), "location", "must be given");
     check::location(&mut check, message.location.as_ref());
-    let channel = check.choice::<Channel>("channel", message.channel);
-    let own = !caller.has(Role::Handler);
-    check.require(
-        !own || channel.is_none_or(|c| matches!(c, Channel::Web | Channel::App)),
-        "channel",
-        "must be CHANNEL_WEB or CHANNEL_APP for a resident",
-    );
+    let own = check::channel(&mut check, &caller, message.channel);
     if let Some(Reporter { name, email, phone }) = &message.reporter {
         check.text("reporter.name", name, 0..=200);
         check.text("reporter.email", email, 0..=254);

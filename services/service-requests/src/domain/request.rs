@@ -122,13 +122,16 @@ impl Aggregate for Request {
     }
 }
 
+/// Whether who comes by this channel tells it of their own.
+pub fn is_own(channel: Channel) -> bool {
+    matches!(channel, Channel::Web | Channel::App)
+}
+
 /// Whether who made a record told it of their own: not an employee who wrote
 /// down what somebody said, answered, or brought in the past.
 pub fn spoke_for_themselves(record: &Record) -> bool {
     match decode(record) {
-        Ok(Some(RequestEvent::RequestFiled(filed))) => {
-            matches!(filed.channel(), Channel::Web | Channel::App)
-        }
+        Ok(Some(RequestEvent::RequestFiled(filed))) => is_own(filed.channel()),
         _ => false,
     }
 }
