@@ -70,6 +70,8 @@ pub(crate) struct Head {
 /// goes on. What is appended while it walks is verified too, up to where the
 /// head stands when it comes to its end.
 ///
+/// The schema's pool must have two connections.
+///
 /// With checkpoints, in order, the log must also contain the records that were
 /// signed for; whoever wants to know that the history before them is whole as
 /// well begins at 1.
