@@ -342,6 +342,17 @@ impl Deployment {
         PrivacyServiceClient::new(self.authorised(self.ports.requests, token))
     }
 
+    /// The same, on a channel of the caller's making.
+    pub async fn requests_privacy_on(
+        &self,
+        channel: Channel,
+        subject: &str,
+        roles: &[&str],
+    ) -> PrivacyServiceClient<Authorised> {
+        let token = Bearer(self.token(subject, roles).await);
+        PrivacyServiceClient::new(InterceptedService::new(channel, token))
+    }
+
     /// The same of participation.
     pub async fn participation_privacy(
         &self,

@@ -31,6 +31,9 @@ const PING_AFTER: Duration = Duration::from_millis(500);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// SQLite readers per file; more than cores is of no use.
 const SQLITE_CONNECTIONS: u32 = 4;
+/// Connections to a store that is only read: one that reads on, while what was
+/// read is compared with the rest.
+const READERS: u32 = 2;
 /// How a PostgreSQL session behaves when the other side falls silent. A host
 /// that dies while it holds the log's lock must not stop the others for the
 /// hours that TCP would wait.
@@ -201,7 +204,7 @@ impl Location {
                     return Ok(None);
                 }
                 let options = pool.connect_options().as_ref().clone().options(READ_ONLY);
-                let pool = postgres_pool().max_connections(1).connect_lazy_with(options);
+                let pool = postgres_pool().max_connections(READERS).connect_lazy_with(options);
                 (Db::Postgres(pool), name)
             }
             Location::Folder(folder) => {
@@ -215,7 +218,7 @@ impl Location {
                     .read_only(true)
                     .busy_timeout(BUSY_TIMEOUT);
                 let pool = SqlitePoolOptions::new()
-                    .max_connections(1)
+                    .max_connections(READERS)
                     .acquire_timeout(ACQUIRE_TIMEOUT)
                     .test_before_acquire(false)
                     .connect_with(options)

@@ -66,31 +66,52 @@ impl DestroyedKeys {
     }
 }
 
-/// Adds keys of one log to the list, which is made where there is none. They
-/// are on the disk when this returns. Processes of several machines may write
+/// Makes an empty list where there is none, and what its folder says of it
+/// durable.
+pub fn create(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    if path.exists() {
+        return Ok(());
+    }
+    File::options().append(true).create(true).mode(0o600).open(path)?.sync_all()?;
+    // The name of a new file is the folder's to keep.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Adds keys of one log to the list. They are on the disk when this returns.
+/// The list must be there: one that went missing and was made again would hold
+/// less than was destroyed, and nobody would be told. Processes of several machines may write
 /// to one list: each waits for the others.
+///
+/// Refuses all of them where one would not be read again as it is written.
 pub fn append<'a>(
     path: &Path,
     log: &str,
     keys: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let new = !path.exists();
-    let mut list = File::options().read(true).append(true).create(true).mode(0o600).open(path)?;
+    let now = Timestamp::now();
+    let mut entries = String::new();
+    for (key, reason) in keys {
+        if ![log, key, reason].into_iter().all(is_word) {
+            let told = format!("{log:?} {key:?} {reason:?} cannot stand on a line of it");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, told));
+        }
+        entries.push_str(&format!("{log} {key} {now:.0} {reason}\n"));
+    }
+    let mut list = File::options().read(true).append(true).open(path)?;
     list.lock()?;
     let mut lines = mend(&mut list)?;
-    let now = Timestamp::now();
-    for (key, reason) in keys {
-        lines.push_str(&format!("{log} {key} {now:.0} {reason}\n"));
-    }
+    lines.push_str(&entries);
     list.write_all(lines.as_bytes())?;
-    list.sync_all()?;
-    if new && let Some(folder) = path.parent() {
-        // The name of a new file is the folder's to keep.
-        let here = folder.as_os_str().is_empty();
-        File::open(if here { Path::new(".") } else { folder })?.sync_all()?;
-    }
-    Ok(())
+    list.sync_all()
+}
+
+/// Whether a line can be taken apart again that has this among its words. One
+/// that begins with `#` would say nothing.
+fn is_word(text: &str) -> bool {
+    let apart = |c: char| c.is_whitespace() || c.is_control();
+    !text.is_empty() && !text.starts_with('#') && !text.contains(apart)
 }
 
 /// Makes the list end with a whole line: takes one back that was cut off while

@@ -13,7 +13,7 @@ use crate::sql::{Row, Sql};
 /// Positions looked at in one statement.
 const RANGE: u64 = 5_000;
 /// Records in one page.
-const PAGE: u64 = 500;
+const PAGE: u64 = 100;
 
 const COLUMNS: &str =
     "SELECT position, epoch, stream, version, type, actor, recorded_at, data, hash
@@ -25,11 +25,15 @@ pub enum Wanted {
     All,
     /// Those of these types.
     Kinds(Vec<String>),
-    /// Those that somebody made, those of a stream, and those whose data hold
-    /// these bytes anywhere.
+    /// Those that somebody made and that a stream began with.
+    Begun {
+        actor: String,
+    },
+    /// Those that somebody made, those of these streams, and those whose data
+    /// hold these bytes anywhere.
     About {
         actor: String,
-        stream: String,
+        streams: Vec<String>,
         holds: Vec<u8>,
     },
 }
@@ -71,14 +75,21 @@ impl Log {
             Wanted::Kinds(kinds) => {
                 sql.push(" AND type").any_of(kinds.iter().map(String::as_str));
             }
-            Wanted::About { actor, stream, holds } => {
+            Wanted::Begun { actor } => {
+                sql.push(" AND version = 1 AND actor = ").bind(actor.as_str());
+            }
+            Wanted::About { actor, streams, holds } => {
                 sql.push(" AND (actor = ").bind(actor.as_str());
-                sql.push(" OR stream = ").bind(stream.as_str());
                 match self.schema().db {
                     Db::Postgres(_) => {
+                        sql.push(" OR stream").any_of(streams.iter().map(String::as_str));
                         sql.push(" OR position(").bind(holds.clone()).push(" in data) > 0)")
                     }
                     Db::Sqlite(_) => {
+                        // As one value: there may be more than it binds.
+                        let streams = serde_json::Value::from(streams.clone()).to_string();
+                        sql.push(" OR stream IN (SELECT value FROM json_each(");
+                        sql.bind(streams).push("))");
                         sql.push(" OR instr(data, ").bind(holds.clone()).push(") > 0)")
                     }
                 };

@@ -7,32 +7,33 @@
 //! its keys, and at the end the head. The first fault ends it.
 //!
 //! - [`fault`]: what can be wrong;
+//! - [`rows`]: what is read, ahead of what is checked;
 //! - [`content`]: what an event's data must be;
 //! - [`versions`]: the versions of streams, in bounded memory.
 
 mod content;
 mod fault;
+mod rows;
 mod versions;
 
 use std::collections::HashSet;
 
-use futures::TryStreamExt;
-use jiff::Timestamp;
 use sqlx::Row;
 
 use crate::checkpoint::Checkpoint;
 use crate::db::Schema;
 use crate::follow::Cursor;
 use crate::on_db;
-use crate::record::{GENESIS, Record, hash, timestamp};
+use crate::record::{GENESIS, Record, hash};
 use crate::sql::Sql;
 
 pub use fault::{Fault, Kind, VerifyError};
+use rows::{Rows, Stored};
 use versions::{Seen, Versions};
 
 /// Records in one query: enough that its cost is not felt, and few enough that
 /// it is short.
-const PAGE: i64 = 2_000;
+const PAGE: usize = 2_000;
 /// Keys that are asked about in one query: SQLite takes 32,766 parameters.
 const KEYS: usize = 10_000;
 
@@ -69,6 +70,8 @@ pub(crate) struct Head {
 /// goes on. What is appended while it walks is verified too, up to where the
 /// head stands when it comes to its end.
 ///
+/// The schema's pool must have two connections.
+///
 /// With checkpoints, in order, the log must also contain the records that were
 /// signed for; whoever wants to know that the history before them is whole as
 /// well begins at 1.
@@ -92,8 +95,9 @@ pub async fn verify(
         if round > 0 {
             head = read_head(schema).await?;
         }
+        let mut rows = rows::read(schema, &head.log, walk.position, head.position);
         while walk.position < head.position {
-            walk.page(head.position).await?;
+            walk.page(&mut rows).await?;
             let done = walk.records;
             progress(Progress { done, of: done + (head.position - walk.position) as u64 });
         }
@@ -146,14 +150,6 @@ struct Walk<'a> {
     versions: Versions,
 }
 
-/// A row of `record`. Its columns may hold anything.
-struct Stored {
-    position: i64,
-    record: Record,
-    recorded_at: i64,
-    salt: Vec<u8>,
-}
-
 /// What a page's records rely upon: asked of the database after they were
 /// read, when whatever was committed with them is there.
 #[derive(Default)]
@@ -162,44 +158,6 @@ struct Asked {
     keys: Vec<(i64, String)>,
     key_ids: HashSet<String>,
     streams: Vec<versions::Question>,
-}
-
-/// A row as the contract has it, or the column that cannot be read. A macro,
-/// because the row's type differs by driver.
-macro_rules! stored {
-    ($log:expr, $row:expr) => {{
-        macro_rules! column {
-            ($number:expr, $name:expr) => {
-                $row.try_get($number).map_err(|_| Kind::Unreadable { column: $name })
-            };
-        }
-        let read = || -> Result<Stored, Kind> {
-            let position: i64 = column!(0, "position")?;
-            let epoch: i64 = column!(1, "epoch")?;
-            let version: i64 = column!(3, "version")?;
-            let recorded_at: i64 = column!(6, "recorded_at")?;
-            Timestamp::from_microsecond(recorded_at)
-                .map_err(|_| Kind::Unreadable { column: "recorded_at" })?;
-            Ok(Stored {
-                position,
-                record: Record {
-                    log: $log.clone(),
-                    position: position as u64,
-                    epoch: epoch as u64,
-                    stream: column!(2, "stream")?,
-                    version: version as u64,
-                    r#type: column!(4, "type")?,
-                    actor: column!(5, "actor")?,
-                    recorded_at: Some(timestamp(recorded_at)),
-                    data: column!(7, "data")?,
-                    hash: column!(9, "hash")?,
-                },
-                recorded_at,
-                salt: column!(8, "salt")?,
-            })
-        };
-        read()
-    }};
 }
 
 // === impl Walk ===
@@ -239,33 +197,22 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
-    /// Reads the next records, none beyond `last`, and checks them.
-    async fn page(&mut self, last: i64) -> Result<(), VerifyError> {
-        let sql = self.schema.sql(
-            "SELECT position, epoch, stream, version, type, actor, recorded_at, data, salt, hash
-             FROM {s}.record WHERE position > $1 AND position <= $2 ORDER BY position LIMIT $3",
-        );
-        // Nothing may stand before the first record either.
-        let after = if self.position == 0 { i64::MIN } else { self.position };
+    /// Checks the next records of those that were read.
+    async fn page(&mut self, rows: &mut Rows) -> Result<(), VerifyError> {
         let began = self.position;
         let mut asked = Asked::default();
         let mut found = None;
-        on_db!(&self.schema.db, pool => {
-            // One by one: a page of the largest records need not fit in memory.
-            let mut rows = sqlx::query(sql).bind(after).bind(last).bind(PAGE).fetch(pool);
-            loop {
-                let row = match rows.try_next().await {
-                    Ok(Some(row)) => row,
-                    Ok(None) => break,
-                    Err(cause) => return Err(self.unreadable(cause)),
-                };
-                let stepped = stored!(self.log, row).and_then(|stored| self.step(stored, &mut asked));
-                if let Err(kind) = stepped {
-                    found = Some(kind);
-                    break;
-                }
+        for _ in 0..PAGE {
+            let row = match rows.recv().await {
+                Some(Ok(row)) => row,
+                Some(Err(cause)) => return Err(self.unreadable(cause)),
+                None => break,
+            };
+            if let Err(kind) = row.and_then(|stored| self.step(stored, &mut asked)) {
+                found = Some(kind);
+                break;
             }
-        });
+        }
         if found.is_none() && self.position == began {
             found = Some(Kind::Gap { found: None });
         }

@@ -41,6 +41,7 @@ pub const PARTNER_SERVICES: [&str; 1] = ["samen.regional.v1.FeedService"];
 pub struct Regional {
     core: Core,
     pub(crate) partners: Aggregates<domain::partner::Partner>,
+    pub(crate) known: Aggregates<domain::known::Known>,
     pub(crate) agreements: Aggregates<domain::agreement::Agreement>,
     pub(crate) feeds: Aggregates<domain::feed::Feed>,
     pub(crate) disclosures: Aggregates<domain::disclosure::Disclosures>,
@@ -64,6 +65,7 @@ impl Regional {
         let Core { log, keyring, .. } = &core;
         let service = Regional {
             partners: Aggregates::new(log.clone(), keyring.clone()),
+            known: Aggregates::new(log.clone(), keyring.clone()),
             agreements: Aggregates::new(log.clone(), keyring.clone()),
             feeds: Aggregates::new(log.clone(), keyring.clone()),
             disclosures: Aggregates::new(log.clone(), keyring.clone()),

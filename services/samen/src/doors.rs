@@ -59,6 +59,11 @@ pub struct Bearer(MetadataValue<Ascii>);
 // === impl Doors ===
 
 impl Doors {
+    /// Whether a token is given, of an issuer that may be anybody's.
+    pub fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
     /// Channels to the services, and to `others`, by name, for somebody in this
     /// role.
     pub fn open(

@@ -16,6 +16,7 @@
 //! - [`usage`]: mistakes in flags and variables, in one line.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -82,8 +83,21 @@ enum Command {
     Bench(bench::Bench),
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+/// How long work that cannot be cut off, such as writing a file, may keep the
+/// process at its end. What it was about is carried out by the next one.
+const LINGER: Duration = Duration::from_millis(500);
+
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return usage::fail(&error.into()),
+    };
+    let code = runtime.block_on(run());
+    runtime.shutdown_timeout(LINGER);
+    code
+}
+
+async fn run() -> ExitCode {
     // One provider of cryptography for TLS, said before anybody asks.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let matches = match Cli::command().try_get_matches() {

@@ -15,12 +15,17 @@ use samen_proto::privacy::{
 };
 use samen_server::time::from_proto;
 use serde_json::{Value, json};
+use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
 use crate::data::TRIAL_ISSUER;
 use crate::doors::{Bearer, Doors};
+use crate::usage::Misconfigured;
+
+/// What is told when nobody is found: perhaps the name is not written so.
+const NOT_KNOWN: &str = "no service knows anything of this person: is the name right?";
 
 /// Give what is held about a person, or have it forgotten
 ///
@@ -46,8 +51,8 @@ enum What {
     /// Each service decides by its own holds and terms. All are asked first, and
     /// where one would refuse, or does not answer, nothing is done anywhere. A
     /// hold that is placed after that can still stop one when another is done:
-    /// what is done stays done. Ends with exit code 0 when all have done it, 1
-    /// otherwise.
+    /// what is done stays done. Ends with exit code 0 when all that know the
+    /// person have done it, 1 otherwise, as when none knows the person.
     Forget {
         #[command(flatten)]
         who: Who,
@@ -65,9 +70,10 @@ struct Who {
     /// Who the person is to the issuer of tokens
     #[arg(long, value_name = "NAME", conflicts_with = "id")]
     subject: Option<String>,
-    /// That issuer's name, as the services know it
-    #[arg(long, env = "SAMEN_OIDC_ISSUER", default_value = TRIAL_ISSUER, value_name = "NAME")]
-    issuer: String,
+    /// That issuer's name, as the services know it; the all-in-one's own,
+    /// unless a token is given
+    #[arg(long, env = "SAMEN_OIDC_ISSUER", value_name = "NAME")]
+    issuer: Option<String>,
 }
 
 type Door = PrivacyServiceClient<InterceptedService<Channel, Bearer>>;
@@ -76,37 +82,46 @@ impl Person {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         match self.what {
             What::Export { who, doors } => {
-                let named = who.named();
+                let named = who.named(&doors)?;
+                let mut known = false;
                 for (service, mut door) in open(&doors)? {
-                    export(&mut door, named.clone()).await.context(service)?;
+                    known |= export(&mut door, named.clone()).await.context(service)?;
                 }
-                Ok(ExitCode::SUCCESS)
+                if known { Ok(ExitCode::SUCCESS) } else { bail!(NOT_KNOWN) }
             }
             What::Forget { who, doors } => {
+                let named = who.named(&doors)?;
                 let mut doors = open(&doors)?;
-                let named = who.named();
                 // Whether all would, before any does.
                 for validate_only in [true, false] {
                     if !forget(&mut doors, &named, validate_only).await {
                         return Ok(ExitCode::FAILURE);
                     }
                 }
-                Ok(ExitCode::SUCCESS)
+                if doors.is_empty() { bail!(NOT_KNOWN) } else { Ok(ExitCode::SUCCESS) }
             }
         }
     }
 }
 
 impl Who {
-    fn named(&self) -> Named {
+    fn named(&self, doors: &Doors) -> Result<Named, Misconfigured> {
         let person = match (&self.id, &self.subject) {
             (None, Some(subject)) => {
-                let (issuer, subject) = (self.issuer.clone(), subject.clone());
-                person::Person::Subject(Subject { issuer, subject })
+                let issuer = match &self.issuer {
+                    Some(issuer) => issuer.clone(),
+                    None if !doors.has_token() => TRIAL_ISSUER.to_owned(),
+                    // A guess would name somebody whom nobody knows.
+                    None => {
+                        let reason = "missing: whose subject is it?".to_owned();
+                        return Err(Misconfigured { variable: "SAMEN_OIDC_ISSUER", reason });
+                    }
+                };
+                person::Person::Subject(Subject { issuer, subject: subject.clone() })
             }
             (id, _) => person::Person::Id(id.clone().unwrap_or_default()),
         };
-        Named { person: Some(person) }
+        Ok(Named { person: Some(person) })
     }
 }
 
@@ -117,10 +132,15 @@ fn open(doors: &Doors) -> anyhow::Result<Vec<(&'static str, Door)>> {
     Ok(channels.into_iter().map(door).collect())
 }
 
-/// Asks every service; false when one refuses.
-async fn forget(doors: &mut [(&str, Door)], person: &Named, validate_only: bool) -> bool {
+/// Asks every service; false when one refuses. Those that know nothing of the
+/// person are told, and left out from then on.
+async fn forget(
+    doors: &mut Vec<(&'static str, Door)>,
+    person: &Named,
+    validate_only: bool,
+) -> bool {
     let mut all = true;
-    for (service, door) in doors {
+    for (service, mut door) in std::mem::take(doors) {
         let request_id = Uuid::now_v7().to_string();
         let person = Some(person.clone());
         let ask = ForgetPersonRequest { request_id, person, validate_only };
@@ -130,25 +150,34 @@ async fn forget(doors: &mut [(&str, Door)], person: &Named, validate_only: bool)
                 let keys = done.into_inner().keys;
                 println!("{service}: forgotten ({keys} keys destroyed)");
             }
+            Err(refusal) if refusal.code() == Code::NotFound => {
+                println!("{service}: knows nothing of this person");
+                continue;
+            }
             Err(refusal) => {
                 println!("{service}: not forgotten: {}", refusal.message());
                 all = false;
             }
         }
+        doors.push((service, door));
     }
     all
 }
 
-/// Writes what one service holds, each record as it comes.
-async fn export(door: &mut Door, person: Named) -> anyhow::Result<()> {
+/// Writes what one service holds, each record as it comes; false where it knows
+/// nothing of the person.
+async fn export(door: &mut Door, person: Named) -> anyhow::Result<bool> {
     let ask = ExportPersonRequest { person: Some(person) };
-    let mut items = door.export_person(ask).await?.into_inner();
+    let mut items = match door.export_person(ask).await {
+        Err(refusal) if refusal.code() == Code::NotFound => return Ok(false),
+        answer => answer?.into_inner(),
+    };
     let mut out = std::io::stdout().lock();
     while let Some(item) = items.next().await {
         match item?.item {
             Some(Item::Record(record)) => writeln!(out, "{}", line(&record)?)?,
-            Some(Item::End(_)) => return Ok(()),
-            None => {}
+            Some(Item::End(_)) => return Ok(true),
+            Some(Item::Heartbeat(_)) | None => {}
         }
     }
     bail!("the export was cut off: it is not complete")

@@ -38,8 +38,8 @@ pub struct Restore {
     #[arg(long, env = "SAMEN_MUNICIPALITY", value_name = "CODE",
           value_parser = services::parse_municipality)]
     municipality: Option<String>,
-    /// The list of destroyed keys; the data folder's own (keys/destroyed), where
-    /// there is one
+    /// The list of destroyed keys; the data folder's own (keys/destroyed) where
+    /// it is not said
     #[arg(long, env = "SAMEN_DESTROYED_KEYS", value_name = "FILE")]
     destroyed_keys: Option<PathBuf>,
     /// Say so where there is no list because nothing was ever destroyed
@@ -84,8 +84,7 @@ impl Restore {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The list of destroyed keys. That there is none must be said, but for a
-    /// data folder, which keeps its own.
+    /// The list of destroyed keys. That there is none must be said.
     fn destroyed(&self) -> anyhow::Result<DestroyedKeys> {
         let path = match &self.destroyed_keys {
             _ if self.no_destroyed_keys => return Ok(DestroyedKeys::default()),
@@ -96,7 +95,12 @@ impl Restore {
             }
             None => match self.logs.destroyed_keys() {
                 path if path.exists() => path,
-                _ => return Ok(DestroyedKeys::default()),
+                path => {
+                    let path = path.display();
+                    let reason =
+                        format!("missing, as is {path}, and --no-destroyed-keys is not said");
+                    return Err(Misconfigured { variable: "SAMEN_DESTROYED_KEYS", reason }.into());
+                }
             },
         };
         Ok(DestroyedKeys::load(&path).map_err(wrong("SAMEN_DESTROYED_KEYS"))?)

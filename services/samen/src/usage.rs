@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
+use samen_server::privacy::Failure;
 
 /// The exit code for wrong or missing configuration.
 const MISCONFIGURED: u8 = 2;
@@ -23,6 +24,10 @@ pub fn wrong<E: std::fmt::Display>(variable: &'static str) -> impl FnOnce(E) -> 
 
 /// Says what went wrong, and how the process ends.
 pub fn fail(error: &anyhow::Error) -> ExitCode {
+    if let Some(Failure::Stopped) = error.downcast_ref() {
+        println!("Stopped before anything was served.");
+        return ExitCode::SUCCESS;
+    }
     eprintln!("samen: {error:#}");
     match error.downcast_ref::<Misconfigured>() {
         Some(_) => ExitCode::from(MISCONFIGURED),

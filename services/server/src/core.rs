@@ -10,7 +10,7 @@ use samen_log::{
 };
 use samen_proto::operations::{Task, TaskKind, TaskState};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 use tonic::service::Routes;
 
@@ -35,6 +35,9 @@ pub struct Core {
     built: watch::Sender<bool>,
     /// By which others see that this process lives.
     _alive: Arc<Kept>,
+    /// Ends the projector with the last who answers from its store: calls that
+    /// are drained at shutdown still wait for it.
+    answering: Arc<DropGuard>,
 }
 
 impl Core {
@@ -62,6 +65,7 @@ impl Core {
             tasks,
             built: watch::Sender::new(false),
             _alive: alive,
+            answering: Arc::new(CancellationToken::new().drop_guard()),
         })
     }
 
@@ -73,8 +77,7 @@ impl Core {
     pub async fn project(&self, others: &[Arc<dyn Follow>]) -> sqlx::Result<()> {
         let mut follows = others.to_vec();
         follows.push(Arc::new(self.log.clone()));
-        // It ends with the process: calls that are drained still wait for it.
-        let projecting = self.store.clone().run(follows, CancellationToken::new());
+        let projecting = self.store.clone().run(follows, self.answering.token().clone());
         let shutdown = &self.deployment.shutdown;
         supervise("projector", shutdown.clone(), projecting);
         let newest = self.log.newest().await?.unwrap_or_default();

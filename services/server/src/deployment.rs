@@ -18,6 +18,9 @@ use crate::metrics::{Count, Counts};
 use crate::paging::Pages;
 use crate::streams::Streams;
 
+/// Bytes of a pseudonymous id: 22 characters of base64url.
+const BYTES: usize = 16;
+
 /// One municipality's deployment. Cheap to clone.
 #[derive(Clone)]
 pub struct Deployment {
@@ -70,6 +73,12 @@ impl Pseudonyms {
         mac.update(&(issuer.len() as u64).to_be_bytes());
         mac.update(issuer.as_bytes());
         mac.update(subject.as_bytes());
-        BASE64_URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..16])
+        BASE64_URL_SAFE_NO_PAD.encode(&mac.finalize().into_bytes()[..BYTES])
+    }
+
+    /// Whether this could be one of these ids: they stand in keys' names, and so
+    /// on the list of destroyed keys, where not every text may.
+    pub fn could_be(id: &str) -> bool {
+        BASE64_URL_SAFE_NO_PAD.decode(id).is_ok_and(|bytes| bytes.len() == BYTES)
     }
 }

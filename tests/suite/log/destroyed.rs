@@ -17,12 +17,16 @@ fn of_log(path: &std::path::Path, log: &str) -> Vec<String> {
 fn a_list_is_its_owners_and_keeps_logs_apart() {
     let folder = scratch::folder("list-");
     let path = folder.path().join("destroyed");
+    destroyed::create(&path).expect("made");
     destroyed::append(&path, "gm0384.requests", [("text/1", "request"), ("person/a", "request")])
         .expect("written");
     destroyed::append(&path, "gm0384.participation", [("text/1", "retention")]).expect("written");
     assert_eq!(of_log(&path, "gm0384.requests"), ["text/1", "person/a"]);
     assert_eq!(of_log(&path, "gm0384.participation"), ["text/1"]);
     assert_eq!(of_log(&path, "gm0437.requests"), Vec::<String>::new());
+    // Made once: what it holds is not lost when it is asked for again.
+    destroyed::create(&path).expect("it is there");
+    assert_eq!(of_log(&path, "gm0384.participation"), ["text/1"]);
     assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
     let text = fs::read_to_string(&path).expect("a list");
     for line in text.lines() {
@@ -30,6 +34,37 @@ fn a_list_is_its_owners_and_keeps_logs_apart() {
         assert_eq!(words.len(), 4, "{line}");
         words[2].parse::<jiff::Timestamp>().expect("a time");
     }
+}
+
+#[test]
+fn what_would_not_be_read_again_as_it_is_is_not_written() {
+    let folder = scratch::folder("list-");
+    let path = folder.path().join("destroyed");
+    destroyed::create(&path).expect("made");
+    destroyed::append(&path, "gm0384.requests", [("text/1", "request")]).expect("written");
+    let before = fs::read(&path).expect("a list");
+    for wrong in ["", "a b", "a\nb", "a\tb", "a\u{a0}b", "a\u{0}", "a\r", "#a"] {
+        for (log, key, reason) in [
+            (wrong, "text/2", "request"),
+            ("gm0384.requests", wrong, "request"),
+            ("gm0384.requests", "text/2", wrong),
+        ] {
+            let refused = destroyed::append(&path, log, [("text/0", "request"), (key, reason)]);
+            assert!(refused.is_err(), "{log:?} {key:?} {reason:?}");
+        }
+    }
+    assert_eq!(fs::read(&path).expect("a list"), before);
+}
+
+#[test]
+fn a_list_that_went_missing_is_not_begun_again() {
+    let folder = scratch::folder("list-");
+    let path = folder.path().join("destroyed");
+    destroyed::create(&path).expect("made");
+    fs::remove_file(&path).expect("lost");
+    let refused = destroyed::append(&path, "gm0384.requests", [("text/1", "request")]);
+    assert_eq!(refused.expect_err("missing").kind(), std::io::ErrorKind::NotFound);
+    assert!(!path.exists());
 }
 
 #[test]
@@ -55,6 +90,7 @@ fn a_line_that_was_cut_off_names_no_key_and_spoils_none() {
 fn all_who_write_at_once_write_whole_lines() {
     let folder = scratch::folder("list-");
     let path = folder.path().join("destroyed");
+    destroyed::create(&path).expect("made");
     thread::scope(|scope| {
         for writer in 0..8 {
             let path = &path;

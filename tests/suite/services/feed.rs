@@ -21,6 +21,7 @@ const CHANGED: &str = "samen.requests.v1.StatusChanged";
 const PUBLISHED: &str = "samen.participation.v1.ProcessPublished";
 
 in_both_setups!(
+    a_certificate_is_one_partners_alone,
     a_partner_gets_each_event_once_across_restarts,
     only_what_was_agreed_leaves_and_only_to_whom,
     a_partner_in_another_language_gets_the_same,
@@ -293,5 +294,54 @@ pub fn subject_of(event: &CloudEvent) -> String {
     match &event.attributes["subject"].attr {
         Some(Attr::CeString(subject)) => subject.clone(),
         other => panic!("{other:?}"),
+    }
+}
+
+async fn a_certificate_is_one_partners_alone(setup: Setup) {
+    let deployment = Deployment::start(setup).await;
+    let regional = deployment.regional("m").await;
+    let register = |code: &str, oin: &str, thumbprint: &str| RegisterPartnerRequest {
+        request_id: new_id(),
+        code: code.to_owned(),
+        name: code.to_owned(),
+        oin: oin.to_owned(),
+        layer: Layer::DuoPlus.into(),
+        certificate_thumbprints: vec![thumbprint.to_owned()],
+    };
+    let change = |code: &str, thumbprint: &str| ChangePartnerCertificatesRequest {
+        request_id: new_id(),
+        code: code.to_owned(),
+        certificate_thumbprints: vec![thumbprint.to_owned()],
+    };
+    let (oin, other) = ("00000001001566575001", "00000001001566575002");
+    let (one, two) = ("a".repeat(64), "b".repeat(64));
+    let mut door = regional.clone();
+    door.register_partner(register("A", oin, &one)).await.expect("registered");
+    // Whatever the letters' case, and by whichever call.
+    for taken in [&one, &one.to_uppercase()] {
+        let answer = door.register_partner(register("B", oin, taken)).await;
+        refused(answer, Code::AlreadyExists, "CERTIFICATE_TAKEN");
+    }
+    door.register_partner(register("B", oin, &two)).await.expect("with one of its own");
+    let answer = door.change_partner_certificates(change("B", &one)).await;
+    refused(answer, Code::AlreadyExists, "CERTIFICATE_TAKEN");
+    door.register_partner(register("C", other, &one)).await.expect("somebody else's OIN");
+    // What a partner gives up, another may have.
+    door.change_partner_certificates(change("A", &"c".repeat(64))).await.expect("changed");
+    door.change_partner_certificates(change("B", &one)).await.expect("it is free");
+
+    // Of those who come at once, one has it.
+    for round in 0..5 {
+        let thumbprint = format!("{round}").repeat(64);
+        let calls = (0..4).map(|n| {
+            let mut door = regional.clone();
+            let register = register(&format!("R{round}N{n}"), oin, &thumbprint);
+            async move { door.register_partner(register).await }
+        });
+        let answers = futures::future::join_all(calls).await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+        for answer in answers.into_iter().filter(Result::is_err) {
+            refused(answer, Code::AlreadyExists, "CERTIFICATE_TAKEN");
+        }
     }
 }

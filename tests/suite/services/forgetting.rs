@@ -1,16 +1,20 @@
 //! Forgetting, through the doors and in the bytes on the disk.
 //!
 //! - [`gone`]: what is forgotten is found nowhere, and nothing else is touched;
-//! - [`kept`]: holds and terms refuse, and defer;
+//! - [`kept`]: holds refuse, and come too late for what is being erased;
+//! - [`terms`]: terms refuse, and erase by themselves; holds defer them;
 //! - [`steps`]: whatever step a crash interrupts, it is completed, once;
 //! - [`put_back`]: a log and keys from before a forgetting revive nobody;
-//! - [`given`]: what is held about a person, given to them.
+//! - [`given`]: what is held about a person, given to them;
+//! - [`named`]: by which names a person can be meant.
 
 mod given;
 mod gone;
 mod kept;
+mod named;
 mod put_back;
 mod steps;
+mod terms;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -87,6 +87,13 @@ async fn what_is_wrong_is_named_and_nothing_is_written(setup: Setup) {
             refused(resident.file_request(request).await, Code::InvalidArgument, "INVALID_FIELD");
         assert_eq!(fields, [field]);
     }
+    // Nor is what a handler writes down the handler's own.
+    for channel in [Channel::Web, Channel::App] {
+        let command = FileRequestRequest { channel: channel.into(), ..good.clone() };
+        let fields =
+            refused(handler.file_request(command).await, Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(fields, ["channel"]);
+    }
     // Everything that is wrong is told at once.
     let both = FileRequestRequest { category: String::new(), description: String::new(), ..good };
     let fields = refused(resident.file_request(both).await, Code::InvalidArgument, "INVALID_FIELD");

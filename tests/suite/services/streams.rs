@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use futures::future::join_all;
 use samen_proto::log::Position;
+use samen_proto::privacy::export_person_response::Item as Exported;
+use samen_proto::privacy::{ExportPersonRequest, ExportPersonResponse};
 use samen_proto::regional::feed_service_client::FeedServiceClient;
 use samen_proto::regional::subscribe_response::Item as Shared;
 use samen_proto::regional::{SubscribeRequest, SubscribeResponse};
@@ -198,6 +200,33 @@ async fn a_reader_that_stalls_is_ended_and_costs_others_nothing(setup: Setup) {
     let expected: Vec<u64> = all.iter().copied().chain([later[0].0]).collect();
     let expected: Vec<u64> = expected.into_iter().filter(|n| *n > from.position).collect();
     assert_eq!(rest, expected);
+
+    // An export is a stream like any other.
+    let connection = narrow(deployment.requests_url());
+    let mut mine = deployment.requests_privacy_on(connection, "r", &["resident"]).await;
+    let before = deployment.requests_process().output().matches("a reader stalled").count();
+    let ask = ExportPersonRequest { person: None };
+    let mut export = mine.export_person(ask).await.expect("a stream").into_inner();
+    let process = deployment.requests_process();
+    eventually(SOON, "the stalled export is dropped", async || {
+        (process.output().matches("a reader stalled").count() > before).then_some(())
+    })
+    .await;
+    let refusal = export_to_the_end(&mut export).await;
+    assert_eq!(end(&refusal).0, "STALLED");
+}
+
+/// Reads an export that is ended before its end.
+async fn export_to_the_end(export: &mut Streaming<ExportPersonResponse>) -> Refusal {
+    let reading = async {
+        loop {
+            match export.next().await.expect("it ends with a reason") {
+                Ok(item) => assert!(!matches!(item.item, Some(Exported::End(_))), "it is complete"),
+                Err(refusal) => return refusal,
+            }
+        }
+    };
+    timeout(SOON, reading).await.expect("it ends")
 }
 
 async fn a_partner_that_stalls_is_ended_likewise(setup: Setup) {
@@ -487,6 +516,11 @@ async fn every_stream_is_told_of_a_shutdown_and_the_process_is_gone(setup: Setup
     let silent = join_all(ports.map(TcpStream::connect)).await;
     let filed = file(&resident, MANY / 3).await;
     let last = filed.last().expect("some").0;
+    // And somebody who takes what is held about them, slowly.
+    let connection = narrow(deployment.requests_url());
+    let mut mine = deployment.requests_privacy_on(connection, "r", &["resident"]).await;
+    let ask = ExportPersonRequest { person: None };
+    let mut export = mine.export_person(ask).await.expect("a stream").into_inner();
     let partners = async {
         loop {
             match feed.get_mut().next().await.expect("it ends with a reason") {
@@ -498,10 +532,17 @@ async fn every_stream_is_told_of_a_shutdown_and_the_process_is_gone(setup: Setup
 
     let asked = Instant::now();
     deployment.processes.iter_mut().for_each(|process| process.signal(Signal::TERM));
-    let (told, partners, web, events) =
-        timeout(SOON, async { tokio::join!(join_all(reading), partners, web, events) })
+    let stops = |line: &str| line.contains("stopping");
+    eventually(SOON, "it stops", async || {
+        deployment.requests_process().output().lines().any(stops).then_some(())
+    })
+    .await;
+    let export = export_to_the_end(&mut export);
+    let (told, partners, web, events, export) =
+        timeout(SOON, async { tokio::join!(join_all(reading), partners, web, events, export) })
             .await
             .expect("they are told");
+    assert_eq!((export.code(), &*end(&export).0), (Code::Unavailable, "SHUTTING_DOWN"));
     for process in &mut deployment.processes {
         assert!(process.ended(SOON).await.success(), "{}", process.output());
     }
@@ -512,7 +553,8 @@ async fn every_stream_is_told_of_a_shutdown_and_the_process_is_gone(setup: Setup
         assert_eq!(refusal.code(), Code::Unavailable);
         let (reason, metadata) = end(&refusal);
         assert_eq!(reason, "SHUTTING_DOWN");
-        assert!(position(&metadata).position <= last);
+        // That somebody exported is recorded too.
+        assert!(position(&metadata).position <= last + 1);
     }
     let (reason, metadata) = end(&partners);
     assert_eq!((partners.code(), &*reason), (Code::Unavailable, "SHUTTING_DOWN"));

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use samen_log::command::Decision;
 use samen_log::record::timestamp;
-use samen_log::{Command, Expected, Outcome};
+use samen_log::{Aggregate, AppendError, Command, CommandError, Expected, NewEvent, Outcome};
 use samen_proto::contract;
 use samen_proto::regional::regional_service_server::RegionalService;
 use samen_proto::regional::*;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 use super::Answer;
 use crate::Regional;
 use crate::domain::agreement::AgreementCommand;
+use crate::domain::known::{self, Known, KnownEvent};
 use crate::domain::partner::PartnerCommand;
 use crate::domain::{Rejection, agreement, partner};
 use crate::projection::queries::{self, KnownErasure};
@@ -24,6 +26,8 @@ use crate::projection::queries::{self, KnownErasure};
 /// Certificates by which one partner is known at a time: the old and the new.
 const MAX_CERTIFICATES: usize = 2;
 const OIN_DIGITS: usize = 20;
+/// How often a change is decided anew when other partners move meanwhile.
+const TRIES: usize = 8;
 
 #[tonic::async_trait]
 impl RegionalService for Regional {
@@ -133,7 +137,7 @@ impl RegionalService for Regional {
             .create(command, &id, |state, _| {
                 let events = agreement::decide(state, what.clone())?;
                 let guards = vec![guard.clone()];
-                Ok(samen_log::command::Decision { guards, ..events.into() })
+                Ok(Decision { guards, ..events.into() })
             })
             .await
             .map_err(reply::command::<Rejection>)?;
@@ -283,10 +287,38 @@ impl Regional {
         code: &str,
         what: PartnerCommand,
     ) -> Result<Outcome, Status> {
-        self.partners
-            .execute(command, code, |state, _| partner::decide(state, what.clone()).map(Into::into))
-            .await
-            .map_err(reply::command)
+        for _ in 0..TRIES {
+            let (oin, thumbprints) = match &what {
+                PartnerCommand::Register(registered) => {
+                    (registered.oin.clone(), &registered.certificate_thumbprints)
+                }
+                PartnerCommand::ChangeCertificates(changed) => {
+                    let found = self.partners.get::<Rejection>(code).await;
+                    let (partner, _) = found.map_err(reply::command)?;
+                    (partner.oin, &changed.certificate_thumbprints)
+                }
+            };
+            let (known, version) =
+                self.known.get::<Rejection>(&oin).await.map_err(reply::command)?;
+            let guard = Expected { stream: format!("{}/{oin}", Known::KIND), version };
+            let wanted = PartnerKnownBy {
+                oin,
+                partner: code.to_owned(),
+                certificate_thumbprints: thumbprints.clone(),
+            };
+            let outcome = self.partners.execute(command.clone(), code, |state, _| {
+                let events = partner::decide(state, what.clone())?;
+                let known = known::decide(&known, wanted.clone())?;
+                let others = vec![NewEvent::of(&guard.stream, &KnownEvent::from(known))];
+                Ok(Decision { others, guards: vec![guard.clone()], ..events.into() })
+            });
+            match outcome.await {
+                // Another partner's certificates changed: look at them again.
+                Err(CommandError::Append(AppendError::Conflict { .. })) => {}
+                outcome => return outcome.map_err(reply::command::<Rejection>),
+            }
+        }
+        Err(reply::command::<Rejection>(AppendError::Overloaded.into()))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod agreement;
 pub mod disclosure;
 pub mod erasure;
 pub mod feed;
+pub mod known;
 pub mod partner;
 mod rejection;
 pub mod source;

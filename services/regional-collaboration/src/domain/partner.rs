@@ -14,6 +14,8 @@ samen_log::events! {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Partner {
     pub registered: bool,
+    /// Its organisatie-identificatienummer, which does not change.
+    pub oin: String,
 }
 
 /// What somebody wants of a partner.
@@ -41,7 +43,12 @@ impl Aggregate for Partner {
     type Event = PartnerEvent;
     const KIND: &'static str = "partner";
 
-    fn evolve(self, _: &PartnerEvent) -> Self {
-        Partner { registered: true }
+    fn evolve(self, event: &PartnerEvent) -> Self {
+        match event {
+            PartnerEvent::PartnerRegistered(PartnerRegistered { oin, .. }) => {
+                Partner { registered: true, oin: oin.clone() }
+            }
+            PartnerEvent::PartnerCertificatesChanged(_) => self,
+        }
     }
 }

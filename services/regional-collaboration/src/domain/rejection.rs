@@ -7,6 +7,8 @@ use tonic::{Code, Status};
 pub enum Rejection {
     #[error("partner {code} is registered already")]
     PartnerExists { code: String },
+    #[error("another partner with this OIN is known by the certificate {thumbprint}")]
+    CertificateTaken { thumbprint: String },
     #[error("there is no partner {code}")]
     NoPartner { code: String },
     #[error("there is no agreement {id}")]
@@ -26,6 +28,9 @@ impl From<Rejection> for Status {
         match &rejection {
             Rejection::PartnerExists { .. } => {
                 reply::status(Code::AlreadyExists, "PARTNER_EXISTS", &text)
+            }
+            Rejection::CertificateTaken { .. } => {
+                reply::status(Code::AlreadyExists, "CERTIFICATE_TAKEN", &text)
             }
             Rejection::NoPartner { code } => reply::not_found("partner", code),
             Rejection::NoAgreement { id } => reply::not_found("agreement", id),

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 
 use crate::doors::Bearer;
 use crate::usage::Misconfigured;
@@ -86,6 +87,8 @@ impl Sender {
 fn judge(status: &Status) -> Verdict {
     match status.code() {
         Code::InvalidArgument | Code::AlreadyExists => Verdict::Refuse,
+        // Its text was erased before.
+        Code::FailedPrecondition if stands_in_the_way(status, "FORGOTTEN") => Verdict::Refuse,
         Code::Unavailable
         | Code::ResourceExhausted
         | Code::DeadlineExceeded
@@ -95,6 +98,13 @@ fn judge(status: &Status) -> Verdict {
         _ if std::error::Error::source(status).is_some() => Verdict::Retry,
         _ => Verdict::End,
     }
+}
+
+/// Whether this is among the preconditions that fail.
+fn stands_in_the_way(status: &Status, kind: &str) -> bool {
+    let details = status.get_error_details();
+    let failure = details.precondition_failure();
+    failure.is_some_and(|failure| failure.violations.iter().any(|v| v.r#type == kind))
 }
 
 fn said(status: &Status) -> anyhow::Error {
@@ -125,5 +135,8 @@ mod tests {
         assert_eq!(judge(&Status::unauthenticated("")), Verdict::End);
         assert_eq!(judge(&Status::permission_denied("")), Verdict::End);
         assert_eq!(judge(&Status::internal("")), Verdict::End);
+        assert_eq!(judge(&Status::failed_precondition("")), Verdict::End);
+        let erased = samen_server::reply::precondition("FORGOTTEN", "text/1", "");
+        assert_eq!(judge(&erased), Verdict::Refuse);
     }
 }

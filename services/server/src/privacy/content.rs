@@ -1,5 +1,6 @@
 //! What records hold of people, found by what the contract says about fields.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::TryStreamExt;
@@ -46,33 +47,100 @@ pub fn of(record: &Record) -> Result<Vec<Content>, Failure> {
     Ok(found)
 }
 
-/// Whether what was sealed under this key, in this record, is the person's own.
-pub fn is_of(person: &str, record: &Record, key_id: &str, spoke: SpokeForThemselves) -> bool {
-    match key_id.strip_prefix("person/") {
-        Some(whose) => whose == person,
-        None => record.actor == person && spoke(record),
+/// What in a log is about one person, and what of that is their own: what they
+/// said, what is under their key, and whatever was said in what they began,
+/// such as an answer to their report.
+#[derive(Clone, Debug)]
+pub struct About {
+    person: String,
+    /// The streams that they began for themselves.
+    begun: BTreeSet<String>,
+    spoke: SpokeForThemselves,
+}
+
+impl About {
+    /// What there is up to a position. Found in the log itself: a projection
+    /// could be behind, or wrong.
+    pub async fn find(
+        log: &Log,
+        person: &str,
+        spoke: SpokeForThemselves,
+        up_to: u64,
+    ) -> Result<Self, Failure> {
+        let mut begun = BTreeSet::new();
+        let wanted = Wanted::Begun { actor: person.to_owned() };
+        let mut pages = std::pin::pin!(log.scan(wanted, 0, up_to));
+        while let Some(page) = pages.try_next().await? {
+            let own = page.records.iter().filter(|record| spoke(record));
+            begun.extend(own.map(|record| record.stream.clone()));
+        }
+        Ok(About { person: person.to_owned(), begun, spoke })
+    }
+
+    /// The records: by the person, about what they asked, in what they began,
+    /// or with something under their key.
+    pub fn records(&self) -> Wanted {
+        let key = person_key(&self.person);
+        let streams = self.begun.iter().cloned().chain([key.clone()]);
+        let (actor, streams) = (self.person.clone(), streams.collect());
+        Wanted::About { actor, streams, holds: key.into_bytes() }
+    }
+
+    /// Whether what was sealed under this key, in this record, is their own.
+    pub fn owns(&self, record: &Record, key_id: &str) -> bool {
+        match key_id.strip_prefix("person/") {
+            Some(whose) => whose == self.person,
+            None => {
+                let said = record.actor == self.person && (self.spoke)(record);
+                said || self.begun.contains(&record.stream)
+            }
+        }
     }
 }
 
-/// Everything sealed that is a person's own, up to a position. Found in the log
-/// itself: a projection could be behind, or wrong.
+/// Everything sealed that is a person's own, up to a position.
 pub async fn of_person(
     log: &Log,
     person: &str,
     spoke: SpokeForThemselves,
     up_to: u64,
 ) -> Result<Vec<Held>, Failure> {
+    let about = About::find(log, person, spoke, up_to).await?;
     let mut held = Vec::new();
-    let mut pages = std::pin::pin!(log.scan(about(person), 0, up_to));
+    let mut pages = std::pin::pin!(log.scan(about.records(), 0, up_to));
     while let Some(page) = pages.try_next().await? {
         for record in page.records {
             let own = of(&record)?
                 .into_iter()
-                .filter(|content| is_of(person, &record, &content.sealed.key_id, spoke));
+                .filter(|content| about.owns(&record, &content.sealed.key_id));
             held.extend(own.map(|content| Held { record: record.clone(), content }));
         }
     }
     Ok(held)
+}
+
+/// Whose own everything in a stream is: who began it for themselves.
+pub async fn beginner(
+    log: &Log,
+    stream: &str,
+    spoke: SpokeForThemselves,
+) -> Result<Option<String>, Failure> {
+    let first = log.read_stream(stream, 0, 1).await?.pop();
+    Ok(first.filter(|record| spoke(record)).map(|record| record.actor.clone()))
+}
+
+/// Whether the log says anything about a person, up to a position.
+pub async fn is_known(log: &Log, person: &str, up_to: u64) -> Result<bool, Failure> {
+    let key = person_key(person);
+    let (actor, streams) = (person.to_owned(), vec![key.clone()]);
+    let wanted = Wanted::About { actor, streams, holds: key.into_bytes() };
+    let mut pages = std::pin::pin!(log.scan(wanted, 0, up_to));
+    while let Some(page) = pages.try_next().await? {
+        if !page.records.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What is left of sealed content, encoded, when these keys are gone: all of it
@@ -80,13 +148,6 @@ pub async fn of_person(
 pub fn left(sealed: Vec<u8>, gone: &[String]) -> Vec<u8> {
     let under = Sealed::decode(sealed.as_slice()).unwrap_or_default().key_id;
     if gone.contains(&under) { Vec::new() } else { sealed }
-}
-
-/// Records by a person, about what they asked, or with something under their
-/// key.
-pub fn about(person: &str) -> Wanted {
-    let key = person_key(person);
-    Wanted::About { actor: person.to_owned(), stream: key.clone(), holds: key.into_bytes() }
 }
 
 /// `None` where what is sealed is not what it should be.

@@ -17,7 +17,8 @@ use prost::{Message, Name};
 use samen_log::command::{decode, is};
 use samen_log::scan::Wanted;
 use samen_log::{
-    Append, CommandId, Cursor, Follow, Item, Keyring, Log, NewEvent, Record, Task, Tasks, destroyed,
+    Append, Appended, CommandId, Cursor, Follow, Item, Keyring, Log, NewEvent, Record, Task, Tasks,
+    destroyed,
 };
 use samen_proto::operations::TaskKind;
 use samen_proto::privacy::{
@@ -40,7 +41,7 @@ const TELLING: usize = 32;
 /// Records of a stream read at once.
 const PAGE: usize = 500;
 /// How long it rests after a failure: at first, and at most.
-const BACK_OFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(30)];
+pub const BACK_OFF: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(30)];
 
 samen_log::events! {
     /// What there is to carry out.
@@ -170,9 +171,8 @@ impl Eraser {
         self.destroy(of_all.collect()).await?;
         for (intent, keys, reason) in plans {
             let id = format!("{} {} {}", intent.log, intent.epoch, intent.position);
-            tell(&self.log, &id, &keys, reason).await?;
-            let count = keys.values().map(BTreeSet::len).sum::<usize>();
-            complete(&self.log, &id, intent.position, count).await?;
+            let gone = tell(&self.log, &id, &keys, reason).await?;
+            complete(&self.log, &id, intent.position, gone).await?;
             self.done.send_if_modified(|done| {
                 let further = intent.position > *done;
                 *done = intent.position.max(*done);
@@ -188,7 +188,12 @@ impl Eraser {
         match decoded.ok_or_else(|| content::unreadable(intent))? {
             Intent::PersonForgotten(forgotten) => {
                 let person = &forgotten.person;
-                let up_to = intent.position;
+                // What is recorded since is not what was asked about, nor was
+                // it looked at whether it must be kept.
+                let up_to = match forgotten.up_to {
+                    0 => intent.position,
+                    checked => checked,
+                };
                 let own = person_key(person);
                 let mut keys = Keys::from([(own.clone(), BTreeSet::from([own]))]);
                 for held in content::of_person(&self.log, person, self.spoke, up_to).await? {
@@ -205,16 +210,20 @@ impl Eraser {
         }
     }
 
-    /// Puts keys on the list, which is made where there is none, and destroys
-    /// them.
-    pub async fn destroy(&self, keys: BTreeMap<String, ErasureReason>) -> Result<(), Failure> {
+    /// Puts keys on the list, and destroys them.
+    async fn destroy(&self, keys: BTreeMap<String, ErasureReason>) -> Result<(), Failure> {
         let (path, log) = (self.destroyed.path.clone(), self.log.id().to_owned());
         let listed = keys.clone();
         let write = tokio::task::spawn_blocking(move || {
             let keys = listed.iter().map(|(key, reason)| (key.as_str(), named(*reason)));
             destroyed::append(&path, &log, keys)
         });
-        write.await.map_err(std::io::Error::other)??;
+        match write.await.map_err(std::io::Error::other)? {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(self.destroyed.missing(self.log.id()));
+            }
+            written => written?,
+        }
         self.keyring.destroy(keys.keys().map(String::as_str)).await?;
         Ok(())
     }
@@ -231,6 +240,11 @@ impl Done {
         let _ = done.wait_for(|done| *done >= intent).await;
     }
 
+    /// Up to where everything was carried out, as far as this process knows.
+    pub fn position(&self) -> u64 {
+        *self.done.borrow()
+    }
+
     /// The record that says so, where the intent was carried out.
     pub async fn mark(&self, intent: &Record) -> Result<Option<Arc<Record>>, Failure> {
         let id = format!("{} {} {}", intent.log, intent.epoch, intent.position);
@@ -239,24 +253,44 @@ impl Done {
     }
 }
 
-/// Tells whoever follows that these keys are gone, each stream once.
-pub async fn tell(log: &Log, id: &str, keys: &Keys, reason: ErasureReason) -> Result<(), Failure> {
+/// Tells whoever follows that these keys are gone, each stream once. Gives how
+/// many were told of by this, now or before a crash, and sealed something: not
+/// those that went before, nor a person's own key that nothing stands under.
+pub async fn tell(
+    log: &Log,
+    id: &str,
+    keys: &Keys,
+    reason: ErasureReason,
+) -> Result<usize, Failure> {
     let telling = keys.clone().into_iter().map(|(stream, keys)| async move {
         let told = told(log, &stream).await?;
         let key_ids: Vec<String> = keys.difference(&told).cloned().collect();
-        if key_ids.is_empty() {
-            return Ok(());
-        }
         let (id, to) = (format!("erase {id} {stream}"), erasure(&stream));
-        append(log, id, &to, &ContentErased { stream, key_ids, reason: reason.into() }).await
+        let seals = !stream.starts_with("person/");
+        let told = if key_ids.is_empty() {
+            log.find_command(&id).await?
+        } else {
+            let erased = ContentErased { stream, key_ids, reason: reason.into() };
+            Some(append(log, id, &to, &erased).await?)
+        };
+        let Some(told) = told.filter(|_| seals) else { return Ok(Vec::new()) };
+        let record = log.read(told.last - 1, 1).await?.pop();
+        let record = record.ok_or(sqlx::Error::RowNotFound)?;
+        let erased = ContentErased::decode(record.data.as_slice());
+        Ok::<_, Failure>(erased.map_err(|_| content::unreadable(&record))?.key_ids)
     });
-    futures::stream::iter(telling).buffer_unordered(TELLING).try_collect().await
+    let told = futures::stream::iter(telling).buffer_unordered(TELLING);
+    let keys = told.try_fold(BTreeSet::new(), |mut all, keys| async move {
+        all.extend(keys);
+        Ok(all)
+    });
+    Ok(keys.await?.len())
 }
 
 /// Says that everything up to this position was carried out.
 pub async fn complete(log: &Log, id: &str, position: u64, keys: usize) -> Result<(), Failure> {
     let completed = ErasuresCompleted { position, keys: keys as u64 };
-    append(log, completed_id(id), COMPLETED, &completed).await
+    append(log, completed_id(id), COMPLETED, &completed).await.map(drop)
 }
 
 /// How far everything was carried out, as the log says, and the epoch in which
@@ -265,12 +299,15 @@ pub async fn completed(log: &Log) -> Result<Option<Completed>, Failure> {
     let Some(record) = log.last(COMPLETED).await? else { return Ok(None) };
     let completed = ErasuresCompleted::decode(record.data.as_slice())
         .map_err(|_| content::unreadable(&record))?;
-    Ok(Some(Completed { position: completed.position, epoch: record.epoch }))
+    let ErasuresCompleted { position, keys } = completed;
+    Ok(Some(Completed { position, keys, epoch: record.epoch }))
 }
 
 /// See [`completed`].
 pub struct Completed {
     pub position: u64,
+    /// How many keys went for the last that was carried out.
+    pub keys: u64,
     pub epoch: u64,
 }
 
@@ -292,47 +329,19 @@ async fn told(log: &Log, stream: &str) -> Result<BTreeSet<String>, Failure> {
     }
 }
 
-/// Forgets keys that this process remembers, when the log says that they were
-/// destroyed, wherever that was.
-pub async fn evict(log: Log, keyring: Keyring, shutdown: CancellationToken) {
-    let mut seen = Cursor::START;
-    while !shutdown.is_cancelled() {
-        let follow = async {
-            if seen == Cursor::START {
-                // Nothing was sealed or remembered here before this moment.
-                seen = log.newest().await?.unwrap_or_default();
-            }
-            let mut items = log.follow(seen.clone());
-            while let Some(item) = items.next().await {
-                let Item::Record(record) = item? else { continue };
-                if is::<ContentErased>(&record.r#type) {
-                    let erased = ContentErased::decode(record.data.as_slice())
-                        .map_err(|_| content::unreadable(&record))?;
-                    keyring.evict(erased.key_ids.iter().map(String::as_str));
-                }
-                seen = Cursor::at(&record);
-            }
-            Ok::<_, Failure>(())
-        };
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            followed = follow => if let Err(error) = followed {
-                tracing::warn!(log = log.id(), %error, "destroyed keys are not followed; again");
-            }
-        }
-        tokio::time::sleep(BACK_OFF[0]).await;
-    }
-}
-
-async fn append(log: &Log, id: String, stream: &str, event: &impl Name) -> Result<(), Failure> {
+async fn append(
+    log: &Log,
+    id: String,
+    stream: &str,
+    event: &impl Name,
+) -> Result<Appended, Failure> {
     let append = Append {
         actor: ACTOR.to_owned(),
         command: Some(CommandId { id, fingerprint: Vec::new(), key_id: None }),
         events: vec![new_event(stream, event)],
         ..Append::default()
     };
-    log.append(append).await?;
-    Ok(())
+    Ok(log.append(append).await?)
 }
 
 /// An event to append to a stream.

@@ -2,7 +2,8 @@
 //! looks now and then, also after a time in which nothing ran. What it asks
 //! stands in the log like what an officer asks, and the eraser carries it out.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,8 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use samen_log::scan::Wanted;
 use samen_log::{
-    Aggregate, Append, AppendError, CommandError, CommandId, Expected, Keyring, Log, Task, Tasks,
+    Aggregate, Append, AppendError, CommandError, CommandId, Expected, Keyring, Log, Record, Task,
+    Tasks,
 };
 use samen_proto::operations::TaskKind;
 use samen_proto::privacy::{ErasureReason, TextRedacted};
@@ -27,6 +29,8 @@ use super::{Failure, SpokeForThemselves};
 /// How often it looks at most and at least; in between as often as the
 /// shortest term.
 const EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3600)];
+/// Records that are due, looked at together.
+const PAGE: usize = 100;
 /// What is asked at the same time.
 const ASKING: usize = 64;
 /// Who makes these records.
@@ -40,8 +44,17 @@ pub struct Expiry {
     holds: Register,
     spoke: SpokeForThemselves,
     task: Task,
-    /// Up to where nothing is left of a term, by event and field.
-    seen: HashMap<(String, String), u64>,
+    /// How far each term is, by event and field.
+    at: HashMap<(String, String), At>,
+}
+
+/// How far one term is.
+#[derive(Default)]
+struct At {
+    /// Up to where nothing is left, but for what waits.
+    seen: u64,
+    /// When what was seen is due, and where it stands; the soonest first.
+    waiting: BinaryHeap<Reverse<(Timestamp, u64)>>,
 }
 
 impl Expiry {
@@ -60,7 +73,7 @@ impl Expiry {
             holds,
             spoke,
             task: tasks.add(TaskKind::Eraser, "retention"),
-            seen: HashMap::new(),
+            at: HashMap::new(),
         }
     }
 
@@ -93,26 +106,31 @@ impl Expiry {
         let head = self.log.newest().await?.map_or(0, |newest| newest.position);
         for term in retention.erasing() {
             let name = (term.event.clone(), term.field.clone());
-            let after = self.seen.get(&name).copied().unwrap_or_default();
-            let seen = self.ask(retention, term, after, head, now).await?;
-            self.seen.insert(name, seen);
+            let mut at = self.at.remove(&name).unwrap_or_default();
+            let asked = if term.is_of_the_past() {
+                self.ask_in_any_order(retention, term, &mut at, head, now).await
+            } else {
+                self.ask_in_order(retention, term, &mut at, head, now).await
+            };
+            self.at.insert(name, at);
+            asked?;
         }
         Ok(())
     }
 
-    /// Asks for what is due under a term. Gives up to where nothing is left.
-    async fn ask(
+    /// Asks for what is due under a term whose records come in the order in
+    /// which they are due: looks no further than the first that is not.
+    async fn ask_in_order(
         &self,
         retention: &Retention,
         term: &Term,
-        after: u64,
+        at: &mut At,
         head: u64,
         now: Timestamp,
-    ) -> Result<u64, Failure> {
-        let mut seen = after;
+    ) -> Result<(), Failure> {
         let mut left = false;
         let kinds = Wanted::Kinds(vec![term.event.clone()]);
-        let mut pages = pin!(self.log.scan(kinds, after, head));
+        let mut pages = pin!(self.log.scan(kinds, at.seen, head));
         while let Some(page) = pages.try_next().await? {
             let count = page.records.len();
             let due: Vec<_> = page
@@ -121,42 +139,123 @@ impl Expiry {
                 .take_while(|record| retention.erased_at(term, record) <= now)
                 .collect();
             let all = due.len() == count;
-            let mut held = Vec::new();
-            for record in due {
-                // A person's own key ends with the person, not with a record.
-                let of_term = content::of(&record)?.into_iter().filter(|content| {
-                    content.field == term.field && !content.sealed.key_id.starts_with("person/")
-                });
-                held.extend(of_term.map(|content| Held { record: record.clone(), content }));
-            }
-            // What is erased already was asked for before.
-            let keys = held.iter().map(|held| held.content.sealed.key_id.as_str());
-            let alive = self.keyring.alive(keys).await?;
-            held.retain(|held| alive.contains(&held.content.sealed.key_id));
-            let (holds, guard) = self.holds.read().await.map_err(failure)?;
-            let alive = held.len();
-            held.retain(|held| !self.is_held(held, &holds, now));
-            left |= held.len() < alive || !all;
-            futures::stream::iter(held.into_iter().map(|held| self.redact(held, term, &guard)))
-                .buffer_unordered(ASKING)
-                .try_collect::<()>()
-                .await?;
+            left |= !self.ask(term, due, now).await?.is_empty() || !all;
             if !left {
-                seen = page.seen;
+                at.seen = page.seen;
             }
             if !all {
                 break;
             }
         }
-        Ok(seen)
+        Ok(())
+    }
+
+    /// The same for one whose records say themselves when they were: each is
+    /// looked at once, and remembered until it is due.
+    async fn ask_in_any_order(
+        &self,
+        retention: &Retention,
+        term: &Term,
+        at: &mut At,
+        head: u64,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        let kinds = Wanted::Kinds(vec![term.event.clone()]);
+        let mut pages = pin!(self.log.scan(kinds, at.seen, head));
+        while let Some(page) = pages.try_next().await? {
+            let due = page
+                .records
+                .iter()
+                .map(|record| Reverse((retention.erased_at(term, record), record.position)));
+            at.waiting.extend(due);
+            at.seen = page.seen;
+        }
+        let mut held = Vec::new();
+        let mut asked = Ok(());
+        while asked.is_ok() {
+            let mut due = Vec::new();
+            let is_due = |Reverse((when, _)): &Reverse<(Timestamp, u64)>| *when <= now;
+            while due.len() < PAGE && at.waiting.peek().is_some_and(is_due) {
+                due.extend(at.waiting.pop().map(|Reverse(next)| next));
+            }
+            if due.is_empty() {
+                break;
+            }
+            let positions = due.iter().map(|(_, position)| *position);
+            match self.ask_at(term, positions.collect(), now).await {
+                Ok(kept) => held.extend(due.into_iter().filter(|(_, at)| kept.contains(at))),
+                Err(error) => {
+                    held.extend(due);
+                    asked = Err(error);
+                }
+            }
+        }
+        at.waiting.extend(held.into_iter().map(Reverse));
+        asked
+    }
+
+    /// Asks for what a term is about in the records at these positions. Gives
+    /// where a hold keeps it.
+    async fn ask_at(
+        &self,
+        term: &Term,
+        positions: Vec<u64>,
+        now: Timestamp,
+    ) -> Result<HashSet<u64>, Failure> {
+        let mut records = Vec::with_capacity(positions.len());
+        for position in positions {
+            records.extend(self.log.read(position - 1, 1).await?);
+        }
+        self.ask(term, records, now).await
+    }
+
+    /// The same of these records.
+    async fn ask(
+        &self,
+        term: &Term,
+        due: Vec<Arc<Record>>,
+        now: Timestamp,
+    ) -> Result<HashSet<u64>, Failure> {
+        let mut held = Vec::new();
+        for record in due {
+            // A person's own key ends with the person, not with a record.
+            let of_term = content::of(&record)?.into_iter().filter(|content| {
+                content.field == term.field && !content.sealed.key_id.starts_with("person/")
+            });
+            held.extend(of_term.map(|content| Held { record: record.clone(), content }));
+        }
+        // What is erased already was asked for before.
+        let keys = held.iter().map(|held| held.content.sealed.key_id.as_str());
+        let alive = self.keyring.alive(keys).await?;
+        held.retain(|held| alive.contains(&held.content.sealed.key_id));
+        let (holds, guard) = self.holds.read().await.map_err(failure)?;
+        let mut kept = HashSet::new();
+        let mut free = Vec::new();
+        for held in held {
+            if self.is_held(&held, &holds, now).await? {
+                kept.insert(held.record.position);
+            } else {
+                free.push(held);
+            }
+        }
+        futures::stream::iter(free.into_iter().map(|held| self.redact(held, term, &guard)))
+            .buffer_unordered(ASKING)
+            .try_collect::<()>()
+            .await?;
+        Ok(kept)
     }
 
     /// Whether a hold keeps it for now.
-    fn is_held(&self, held: &Held, holds: &Holds, now: Timestamp) -> bool {
-        let Held { record, content } = held;
-        let own = content::is_of(&record.actor, record, &content.sealed.key_id, self.spoke);
-        let person = own.then_some(record.actor.as_str());
-        holds.on(now, person, [record.stream.as_str()]).is_some()
+    async fn is_held(&self, held: &Held, holds: &Holds, now: Timestamp) -> Result<bool, Failure> {
+        if holds.active(now).next().is_none() {
+            return Ok(false);
+        }
+        let Held { record, .. } = held;
+        let speaker = (self.spoke)(record).then(|| record.actor.clone());
+        let beginner = content::beginner(&self.log, &record.stream, self.spoke).await?;
+        let people = [speaker, beginner];
+        let stream = [record.stream.as_str()];
+        Ok(people.iter().any(|person| holds.on(now, person.as_deref(), stream).is_some()))
     }
 
     async fn redact(&self, held: Held, term: &Term, guard: &Expected) -> Result<(), Failure> {

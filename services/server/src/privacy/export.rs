@@ -15,21 +15,20 @@ use samen_proto::log::Sealed;
 use samen_proto::privacy::HeldRecord;
 use serde_json::{Map, Value as Json};
 
-use super::content::{self, is_of};
-use super::{Failure, SpokeForThemselves};
+use super::Failure;
+use super::content::{self, About};
 
 /// A record as the person gets it.
 pub async fn held(
     record: &Record,
-    person: &str,
-    spoke: SpokeForThemselves,
+    about: &About,
     keyring: &Keyring,
 ) -> Result<HeldRecord, Failure> {
     let contents = content::of(record)?;
     let own = contents
         .iter()
         .map(|content| content.sealed.key_id.as_str())
-        .filter(|key_id| is_of(person, record, key_id, spoke));
+        .filter(|key_id| about.owns(record, key_id));
     let keys = keyring.find(own).await?;
     let json = object(&content::event(record)?, &keys)?;
     Ok(HeldRecord {

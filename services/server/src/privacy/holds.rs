@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use samen_log::command::Decision;
 use samen_log::{Aggregate, Aggregates, Command, CommandError, Expected, Keyring, Log, Outcome};
-use samen_proto::privacy::{HoldGround, HoldLifted, HoldPlaced};
+use samen_proto::privacy::{Hold, HoldGround, HoldLifted, HoldPlaced};
 use tonic::Status as Refusal;
+use uuid::Uuid;
 
 use crate::reply;
-use crate::time::from_proto;
+use crate::time::{from_proto, to_proto};
 
 samen_log::events! {
     /// What happens to holds.
@@ -28,12 +29,14 @@ const REGISTER: &str = "register";
 pub struct Holds(BTreeMap<String, HoldPlaced>);
 
 /// Why not.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Rejection {
     #[error("there is no such hold")]
     Missing { id: String },
     #[error("it must end in the future")]
     Over,
+    #[error("it is being erased, as was asked before")]
+    BeingErased(Box<HoldPlaced>),
 }
 
 /// The holds of one service.
@@ -113,15 +116,36 @@ impl Register {
         Ok((holds, Expected { stream: format!("{}/{REGISTER}", Holds::KIND), version }))
     }
 
-    /// Does a command on the register.
+    /// Does a command on the register, relying on these besides.
     pub async fn execute(
         &self,
         command: Command,
+        guards: &[Expected],
         decide: impl Fn(&Holds) -> Result<Vec<HoldEvent>, Rejection>,
     ) -> Result<Outcome, CommandError<Rejection>> {
-        let decide = |holds: &Holds, _| decide(holds).map(Decision::from);
+        let decide = |holds: &Holds, _| {
+            let events = decide(holds)?;
+            Ok(Decision { guards: guards.to_vec(), ..events.into() })
+        };
         self.0.execute(command, REGISTER, decide).await
     }
+}
+
+/// What a hold is on: a stream, or `person/<id>`.
+pub fn subject(hold: &HoldPlaced) -> String {
+    match hold.stream.as_str() {
+        "" => format!("person/{}", hold.person),
+        stream => stream.to_owned(),
+    }
+}
+
+/// A hold as its readers get it.
+pub fn shown(placed: HoldPlaced) -> Hold {
+    let HoldPlaced { id, person, stream, ground, reference, until } = placed;
+    // When it was placed stands in its id (UUIDv7).
+    let placed = Uuid::parse_str(&id).ok().and_then(|id| id.get_timestamp());
+    let placed = placed.and_then(|at| Timestamp::from_second(at.to_unix().0 as i64).ok());
+    Hold { id, person, stream, ground, reference, create_time: placed.map(to_proto), until }
 }
 
 /// What a hold is, in words for whoever it stops.
@@ -136,7 +160,11 @@ pub fn explain(hold: &HoldPlaced) -> String {
 
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
+        let text = rejection.to_string();
         match rejection {
+            Rejection::BeingErased(hold) => {
+                reply::precondition("BEING_ERASED", &subject(&hold), &text)
+            }
             Rejection::Missing { id } => reply::not_found("hold", &id),
             Rejection::Over => reply::invalid("until", "must be in the future, or absent"),
         }
@@ -148,7 +176,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::time::to_proto;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a small number")

@@ -5,9 +5,12 @@
 //!
 //! - [`content`]: what records hold of people, whatever the service;
 //! - [`holds`]: what must not be erased meanwhile;
+//! - [`placing`]: a hold, on what is not being erased already;
 //! - [`retention`]: how long what is kept, by kind of record;
 //! - [`requests`]: what people and officers ask, as it stands in the log;
+//! - [`asking`]: for an erasure, which something may forbid;
 //! - [`eraser`]: carries it out;
+//! - [`eviction`]: what processes remember of destroyed keys;
 //! - [`expiry`]: asks for what has been kept long enough;
 //! - [`restored`]: applies the list of destroyed keys before a service answers;
 //! - [`export`]: all that is held about a person;
@@ -25,11 +28,14 @@ use tokio_util::sync::CancellationToken;
 use crate::core::Core;
 use crate::deployment::Deployment;
 
+mod asking;
 mod content;
 mod eraser;
+mod eviction;
 mod expiry;
 mod export;
 mod holds;
+mod placing;
 mod requests;
 mod restored;
 pub mod retention;
@@ -93,6 +99,8 @@ pub enum Failure {
         path.display()
     )]
     ListMissing { path: PathBuf, log: String },
+    #[error("asked to stop before it was done")]
+    Stopped,
     #[error("record {position} of type {kind} cannot be read")]
     Unreadable { position: u64, kind: String },
 }
@@ -133,13 +141,16 @@ impl Privacy {
         let Keeping { destroyed, retention } = keeping;
         let holds = holds::Register::new(log, keyring);
         let eraser = eraser::Eraser::new(log, keyring, destroyed, spoke, tasks).await?;
-        restored::apply(&eraser).await?;
-        let done = eraser.done();
         let shutdown = deployment.shutdown.clone();
+        tokio::select! {
+            applied = restored::apply(&eraser) => applied?,
+            () = shutdown.cancelled() => return Err(Failure::Stopped),
+        }
+        let done = eraser.done();
         // It ends with the process: calls that are drained still wait for it,
         // and what it is cut off in, the next one completes.
         supervise("eraser", shutdown.clone(), eraser.run(CancellationToken::new()));
-        let evicting = eraser::evict(log.clone(), keyring.clone(), shutdown.clone());
+        let evicting = eviction::evict(log.clone(), keyring.clone(), shutdown.clone());
         supervise("key eviction", shutdown.clone(), evicting);
         let expiry =
             expiry::Expiry::new(log, keyring, retention.clone(), holds.clone(), spoke, tasks);

@@ -7,7 +7,7 @@ use samen_proto::privacy::{HoldPlaced, PersonExported, PersonForgotten, TextReda
 use tonic::Status as Refusal;
 
 use super::content::Held;
-use super::holds::{Holds, explain};
+use super::holds::{Holds, explain, subject};
 use super::retention::Retention;
 use crate::reply;
 
@@ -93,14 +93,7 @@ impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
         let text = rejection.to_string();
         match rejection {
-            Rejection::Held(hold) => {
-                let on = if hold.stream.is_empty() {
-                    format!("person/{}", hold.person)
-                } else {
-                    hold.stream
-                };
-                reply::precondition("HOLD", &on, &text)
-            }
+            Rejection::Held(hold) => reply::precondition("HOLD", &subject(&hold), &text),
             Rejection::Kept { stream, .. } => reply::precondition("RETENTION", &stream, &text),
             Rejection::Nothing { stream } => reply::precondition("NO_TEXT", &stream, &text),
         }

@@ -1,17 +1,17 @@
 //! The list of destroyed keys, applied before a service answers: so that a log
 //! and keys that were put back from an old backup revive nobody.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::pin::pin;
 
 use futures::TryStreamExt;
 use prost::{Message, Name};
 use samen_log::Log;
-use samen_log::destroyed::{DestroyedKeys, DestroyedKeysError};
+use samen_log::destroyed::{self, DestroyedKeys, DestroyedKeysError};
 use samen_log::scan::Wanted;
 use samen_proto::privacy::{ContentErased, ErasureReason};
 
-use super::eraser::{self, Eraser, Keys};
+use super::eraser::{self, Completed, Eraser, Keys};
 use super::{DestroyedList, Failure, content};
 
 // === impl DestroyedList ===
@@ -20,16 +20,38 @@ impl DestroyedList {
     /// The keys of one log.
     async fn of_log(&self, log: &str) -> Result<BTreeSet<String>, Failure> {
         let (path, log) = (self.path.clone(), log.to_owned());
-        let read = tokio::task::spawn_blocking(move || match DestroyedKeys::load(&path) {
-            Ok(keys) => Ok(keys.of_log(&log).map(str::to_owned).collect()),
-            Err(DestroyedKeysError::File { cause, .. })
-                if cause.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Ok(BTreeSet::new())
-            }
-            Err(error) => Err(error),
+        let read = tokio::task::spawn_blocking(move || {
+            let keys = DestroyedKeys::load(&path)?;
+            Ok::<_, DestroyedKeysError>(keys.of_log(&log).map(str::to_owned).collect())
         });
         Ok(read.await.map_err(std::io::Error::other)??)
+    }
+
+    /// It is not there, although keys of this log were destroyed.
+    pub fn missing(&self, log: &str) -> Failure {
+        Failure::ListMissing { path: self.path.to_path_buf(), log: log.to_owned() }
+    }
+
+    /// The keys of one log, from a list that is made where nothing was ever
+    /// destroyed. It is missing where the log says that something was: the
+    /// whole of it, or, where another log's service has begun a new one since,
+    /// this log's part.
+    async fn begin(
+        &self,
+        log: &str,
+        last: Option<&Completed>,
+    ) -> Result<BTreeSet<String>, Failure> {
+        if last.is_some() && !self.path.exists() {
+            return Err(self.missing(log));
+        }
+        let path = self.path.clone();
+        let made = tokio::task::spawn_blocking(move || destroyed::create(&path));
+        made.await.map_err(std::io::Error::other)??;
+        let listed = self.of_log(log).await?;
+        if listed.is_empty() && last.is_some_and(|last| last.keys > 0) {
+            return Err(self.missing(log));
+        }
+        Ok(listed)
     }
 }
 
@@ -39,11 +61,7 @@ impl DestroyedList {
 pub async fn apply(eraser: &Eraser) -> Result<(), Failure> {
     let (log, keyring) = (&eraser.log, &eraser.keyring);
     let completed = eraser::completed(log).await?;
-    let path = &eraser.destroyed.path;
-    if completed.is_some() && !path.exists() {
-        let (path, log) = (path.to_path_buf(), log.id().to_owned());
-        return Err(Failure::ListMissing { path, log });
-    }
+    eraser.destroyed.begin(log.id(), completed.as_ref()).await?;
     // A log that was restored has begun another epoch. Who restored it may
     // have applied the list already, so that only the log can say what was
     // told.
@@ -73,9 +91,6 @@ pub async fn apply(eraser: &Eraser) -> Result<(), Failure> {
         keyring.destroy(listed.iter().map(String::as_str)).await?;
     }
     if restored {
-        // A log that says that all is carried out asks for the list from here
-        // on, be it empty.
-        eraser.destroy(BTreeMap::new()).await?;
         let done = completed.map_or(0, |completed| completed.position);
         eraser::complete(log, &id, done, untold.len()).await?;
         eraser.catch_up().await?;

@@ -5,15 +5,22 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::{Span, Timestamp};
+use prost::Message;
+use prost_reflect::DynamicMessage;
 use samen_log::Record;
 use samen_log::record::recorded_at;
 use samen_proto::contract;
 use serde::Deserialize;
 
 use crate::calendar::zone;
+use crate::time::from_proto;
 
 /// The terms that ship with Samen.
 const SHIPPED: &str = include_str!("../../../../deploy/reference/retention.json");
+
+/// Fields by which an event says itself when what it tells was, the one that
+/// counts first.
+const OWN_TIMES: [&str; 2] = ["close_time", "create_time"];
 
 /// The terms of a deployment, for all of its services.
 #[derive(Debug)]
@@ -29,7 +36,9 @@ pub struct Term {
     pub event: String,
     /// The name of its sealed field.
     pub field: String,
-    /// Erased by nobody before this, counted from when it was recorded.
+    /// Erased by nobody before this, counted from when it was recorded; or, for
+    /// what an event brings in from the past, from its close_time, or else its
+    /// create_time.
     #[serde(default)]
     kept_at_least: Option<Written>,
     /// Erased by itself after this.
@@ -120,7 +129,7 @@ impl Retention {
     pub fn kept_until(&self, record: &Record, field: &str) -> Option<(Timestamp, &str)> {
         let term = self.terms.get(&record.r#type)?.iter().find(|term| term.field == field)?;
         let kept = term.kept_at_least.as_ref()?;
-        Some((kept.after(recorded_at(record)), &term.ground))
+        Some((kept.after(began(record)), &term.ground))
     }
 
     /// Terms by which something is erased by itself.
@@ -137,10 +146,10 @@ impl Retention {
     }
 
     /// When what this term is about is erased in a record. Later in a later
-    /// record.
+    /// record, where the term counts from when that was recorded.
     pub fn erased_at(&self, term: &Term, record: &Record) -> Timestamp {
         match &term.erased_after {
-            Some(erased) => erased.after(recorded_at(record)),
+            Some(erased) => erased.after(began(record)),
             None => Timestamp::MAX,
         }
     }
@@ -155,6 +164,33 @@ impl Written {
         // After the end of all calendars.
         end.map_or(Timestamp::MAX, |end| end.timestamp())
     }
+}
+
+impl Term {
+    /// Whether its records have a time of their own, and come in any order.
+    pub fn is_of_the_past(&self) -> bool {
+        let event = contract::pool().get_message_by_name(&self.event);
+        event.is_some_and(|event| OWN_TIMES.iter().any(|t| event.get_field_by_name(t).is_some()))
+    }
+}
+
+/// From when terms count for a record: when what it brings in from the past was
+/// over there, or else was made; or when it was recorded.
+fn began(record: &Record) -> Timestamp {
+    let recorded = recorded_at(record);
+    let of_its_own = || {
+        let event = contract::pool().get_message_by_name(&record.r#type)?;
+        let fields = OWN_TIMES.iter().filter_map(|time| event.get_field_by_name(time));
+        let fields: Vec<_> = fields.collect();
+        if fields.is_empty() {
+            return None;
+        }
+        let event = DynamicMessage::decode(event, record.data.as_slice()).ok()?;
+        let field = fields.iter().find(|field| event.has_field(field))?;
+        let time = event.get_field(field).as_message()?.encode_to_vec();
+        from_proto(&prost_types::Timestamp::decode(time.as_slice()).ok()?)
+    };
+    of_its_own().map_or(recorded, |time| time.min(recorded))
 }
 
 #[cfg(test)]

@@ -85,7 +85,10 @@ async fn two_connections_serve_callers_who_give_up_at_any_moment() {
         let filed = tokio::time::timeout(promptly, file(resident.clone(), &fresh));
         filed.await.expect("a command is prompt");
     }
-    assert!(fresh.lock().refusals.is_empty(), "{:?}", fresh.lock().refusals);
+    // A connection on which so many calls were given up may be closed once more
+    // (HTTP/2's ENHANCE_YOUR_CALM).
+    let refusals = fresh.lock().refusals.clone();
+    assert!(refusals.keys().all(|(code, _)| *code == Code::ResourceExhausted), "{refusals:?}");
     let mut operator = PgConnection::connect(&database).await.expect("the database");
     eventually(promptly, "no connection is stuck", async || {
         let sql = "SELECT count(*) FROM pg_stat_activity

@@ -9,7 +9,7 @@ use tonic::Code;
 
 use super::super::in_both_setups;
 use super::super::participation::published;
-use super::super::shared::refused;
+use super::super::shared::{new_id, refused};
 use super::*;
 
 in_both_setups!(
@@ -18,7 +18,7 @@ in_both_setups!(
 );
 
 /// An export: its records, with their JSON read.
-async fn exported(privacy: &mut Privacy, person: Option<Person>) -> Vec<(HeldRecord, Value)> {
+pub async fn exported(privacy: &mut Privacy, person: Option<Person>) -> Vec<(HeldRecord, Value)> {
     let answer = privacy.export_person(ExportPersonRequest { person }).await;
     let mut items = answer.expect("a stream").into_inner();
     let mut records = Vec::new();
@@ -28,6 +28,7 @@ async fn exported(privacy: &mut Privacy, person: Option<Person>) -> Vec<(HeldRec
                 let json = serde_json::from_str(&record.json).expect("JSON");
                 records.push((record, json));
             }
+            Item::Heartbeat(_) => {}
             Item::End(end) => {
                 assert_eq!(end.records, records.len() as u64);
                 let last = records.last().map_or(0, |(r, _)| position(r));
@@ -57,9 +58,21 @@ async fn a_person_gets_all_that_they_gave_readable_and_in_order(setup: Setup) {
     let process = published(&mut lead).await;
     let mut zoe = deployment.requests("zoe", &["resident"]).await;
     let mut other = deployment.requests("other", &["resident"]).await;
+    let mut handler = deployment.requests("handler", &["handler"]).await;
     for text in ["Een \"aanhaling\" & ë", "Twee"] {
-        zoe.file_request(report_by("Zoë", text)).await.expect("filed");
-        other.file_request(report_by("Anders", "Niet van haar")).await.expect("filed");
+        let hers = zoe.file_request(report_by("Zoë", text)).await.expect("filed");
+        let others = other.file_request(report_by("Anders", "Niet van haar")).await.expect("filed");
+        for (filed, explanation) in [(hers, "Dag Zoë"), (others, "Dag ander, niet van haar")] {
+            let resolve = ChangeStatusRequest {
+                request_id: new_id(),
+                id: filed.into_inner().id,
+                expected_version: 1,
+                status: Status::Resolved.into(),
+                explanation: explanation.to_owned(),
+                ..Default::default()
+            };
+            handler.change_status(resolve).await.expect("resolved");
+        }
     }
     contribute(&deployment, "zoe", &process, "Een boom").await;
 
@@ -73,7 +86,15 @@ async fn a_person_gets_all_that_they_gave_readable_and_in_order(setup: Setup) {
     assert_eq!(filed[0]["channel"], "CHANNEL_WEB");
     assert_eq!(filed[0]["location"]["latitude"], 52.352);
     assert_eq!(filed[1]["description"]["text"], "Twee");
-    assert!(records.iter().all(|(record, _)| !record.json.contains("Niet van haar")));
+    assert!(records.iter().all(|(record, _)| !record.json.contains("van haar")));
+    // What she was answered is hers too, whoever wrote it.
+    let answered = of_kind(&records, "StatusChanged");
+    let texts: Vec<_> = answered.iter().map(|a| a["explanation"]["text"].as_str()).collect();
+    assert_eq!(texts, [Some("Dag Zoë"); 2]);
+    let mut writes = deployment.requests_privacy("officer", OFFICER).await;
+    let written = exported(&mut writes, subject(&deployment, "handler")).await;
+    assert_eq!(of_kind(&written, "StatusChanged").len(), 4);
+    assert!(written.iter().all(|(record, _)| !record.json.contains("Dag")));
     // That it was given is recorded, and given with the next.
     assert_eq!(of_kind(&records, "PersonExported").len(), 1);
     let mut officer = deployment.requests_privacy("officer", OFFICER).await;
@@ -100,8 +121,14 @@ async fn a_person_gets_all_that_they_gave_readable_and_in_order(setup: Setup) {
     refused(answer.map(drop), Code::PermissionDenied, "ROLE_MISSING");
 
     // What was erased is left out; that there was something is not.
-    officer.forget_person(forget(&deployment, "zoe")).await.expect("forgotten");
+    let done = officer.forget_person(forget(&deployment, "zoe")).await.expect("forgotten");
+    assert_eq!(done.into_inner().keys, 6);
     let records = exported(&mut mine, None).await;
+    let answered = of_kind(&records, "StatusChanged");
+    assert!(answered.len() == 2 && answered.iter().all(|a| a.get("explanation").is_none()));
+    let theirs = exported(&mut officer, subject(&deployment, "other")).await;
+    let answered = of_kind(&theirs, "StatusChanged");
+    assert!(answered.iter().all(|a| a["explanation"]["text"] == "Dag ander, niet van haar"));
     let filed = of_kind(&records, "RequestFiled");
     assert_eq!(filed.len(), 2);
     assert!(filed.iter().all(|f| f.get("description").is_none() && f.get("reporter").is_none()));
@@ -145,8 +172,8 @@ async fn an_officer_does_it_from_a_terminal() {
 
     let (status, output) = deployment.officer(&["forget", "--subject", "zoe"]).await;
     assert!(status.success(), "{output}");
-    assert!(output.contains("participation: forgotten (2 keys"), "{output}");
-    assert!(output.contains("requests: forgotten (3 keys"), "{output}");
+    assert!(output.contains("participation: forgotten (1 keys"), "{output}");
+    assert!(output.contains("requests: forgotten (2 keys"), "{output}");
     let (_, export) = deployment.officer(&["export", "--subject", "zoe"]).await;
     assert!(!export.contains("Kapot") && !export.contains("Een boom"), "{export}");
 
@@ -168,4 +195,26 @@ async fn an_officer_does_it_from_a_terminal() {
     assert_eq!(output.lines().count(), 1, "{output}");
     let (_, export) = deployment.officer(&["export", "--subject", "zoe"]).await;
     assert!(export.contains("Nog een boom"), "{export}");
+
+    // Who is known to one service only is not missing.
+    let mut yan = deployment.requests("yan", &["resident"]).await;
+    yan.file_request(report_by("Yan", "Los")).await.expect("filed");
+    let (status, output) = deployment.officer(&["forget", "--subject", "yan"]).await;
+    assert!(status.success(), "{output}");
+    assert!(output.contains("participation: knows nothing of this person"), "{output}");
+    assert!(output.contains("requests: forgotten (2 keys"), "{output}");
+    let (status, output) = deployment.officer(&["export", "--subject", "yan"]).await;
+    assert!(status.success() && output.contains("RequestFiled"), "{output}");
+    // A name that nobody has is not somebody who was forgotten.
+    for what in ["forget", "export"] {
+        let (status, output) = deployment.officer(&[what, "--subject", "Yan"]).await;
+        assert_eq!(status.code(), Some(1), "{output}");
+        assert!(output.contains("no service knows anything of this person"), "{output}");
+        // With a token of another issuer, whose name it is must be said.
+        let token = deployment.token("officer", OFFICER).await;
+        let given = [what, "--subject", "yan", "--token", &token];
+        let (status, output) = deployment.officer(&given).await;
+        assert_eq!(status.code(), Some(2), "{output}");
+        assert!(output.contains("SAMEN_OIDC_ISSUER"), "{output}");
+    }
 }

@@ -1,7 +1,8 @@
 //! What is forgotten is found nowhere, and nothing else is touched.
 
 use futures::StreamExt;
-use samen_proto::privacy::{ForgetPersonRequest, RedactTextRequest};
+use prost::Message;
+use samen_proto::privacy::{ForgetPersonRequest, PersonForgotten, RedactTextRequest};
 use samen_proto::requests::watch_requests_response::Item;
 use samen_proto::requests::*;
 use samen_tests::deployment::{Deployment, Setup};
@@ -36,8 +37,8 @@ async fn who_is_forgotten_is_gone_and_nobody_else(setup: Setup) {
     let mut mine = deployment.requests_privacy("zoe", &["resident"]).await;
     let command = ForgetPersonRequest { request_id: new_id(), ..Default::default() };
     let done = mine.forget_person(command.clone()).await.expect("forgotten").into_inner();
-    // The text, the reporter, and the person's own.
-    assert_eq!(done.keys, 3);
+    // The text and the reporter.
+    assert_eq!(done.keys, 2);
     let again = mine.forget_person(command).await.expect("the same").into_inner();
     assert_eq!(done, again);
 
@@ -68,14 +69,20 @@ async fn who_is_forgotten_is_gone_and_nobody_else(setup: Setup) {
     assert_eq!(reveal(&mut handler, &later.id).await, (text.clone(), None));
     // Who comes back may ask again, and only what is new goes.
     let command = ForgetPersonRequest { request_id: new_id(), ..Default::default() };
-    mine.forget_person(command).await.expect("forgotten again");
+    let done = mine.forget_person(command).await.expect("forgotten again").into_inner();
+    assert_eq!(done.keys, 1);
     assert_eq!(reveal(&mut handler, &later.id).await, NOTHING);
     assert_eq!(reveal(&mut handler, &kept.id).await, is("Van een ander", "Anders"));
 
     // A command that came before gives its first answer, whatever its content:
     // that cannot be compared any more.
     deployment.stop().await;
-    let told = told(&records(&deployment, "requests").await);
+    let records = records(&deployment, "requests").await;
+    for record in records.iter().filter(|r| r.r#type == PersonForgotten::full_name()) {
+        let forgotten = PersonForgotten::decode(record.data.as_slice()).expect("an event");
+        assert_eq!(forgotten.up_to, record.position - 1, "what was looked at, and no more");
+    }
+    let told = told(&records);
     assert_eq!(told.get(&format!("request/{}", gone.id)), Some(&1), "told once: {told:?}");
     assert_eq!(told.get(&format!("request/{}", later.id)), Some(&1));
     assert_eq!(told.get(&format!("request/{}", kept.id)), None);
@@ -111,7 +118,7 @@ async fn only_keys_of_a_person_are_lost_from_every_file(setup: Setup) {
 
     let mut officer = deployment.requests_privacy("officer", OFFICER).await;
     let done = officer.forget_person(forget(&deployment, "zoemarkeert")).await;
-    assert_eq!(done.expect("forgotten").into_inner().keys, 81);
+    assert_eq!(done.expect("forgotten").into_inner().keys, 80);
     let mut officer = deployment.participation_privacy("officer", OFFICER).await;
     let done = officer.forget_person(forget(&deployment, "zoemarkeert")).await;
     let done = done.expect("forgotten").into_inner();
@@ -155,8 +162,21 @@ async fn what_staff_wrote_down_goes_by_the_request_and_not_with_the_employee(set
     let other = handler.file_request(phoned("Meneer Blijft", "Ook gebeld")).await;
     let other = other.expect("filed").into_inner();
 
+    // Somebody who is both a resident and a handler speaks for themselves by
+    // the channels of residents.
+    let mut both = deployment.requests("handler", &["resident", "handler"]).await;
+    let own = both.file_request(report_by("Handler", "Voor mijn deur")).await.expect("filed");
+    let own = own.into_inner();
+
     // An employee who leaves takes nobody's report along.
     officer.forget_person(forget(&deployment, "handler")).await.expect("forgotten");
+    assert_eq!(reveal(&mut handler, &own.id).await, NOTHING);
+    assert_eq!(
+        both.file_request(report_by("Handler", "Weer")).await.expect_err("forgotten").code(),
+        Code::FailedPrecondition
+    );
+    let desk = phoned("Meneer Later", "Nog steeds in dienst");
+    both.file_request(desk).await.expect("what others say is taken");
     assert_eq!(reveal(&mut handler, &filed.id).await, is("Aan de telefoon", "Mevrouw Bel"));
 
     let stream = format!("request/{}", filed.id);

@@ -55,7 +55,10 @@ impl Filed {
     /// What is gone is gone, and the rest is there.
     async fn check(&self) {
         let mut handler = self.deployment.requests("h", &["handler"]).await;
-        assert_eq!(all(&mut handler, RequestFilter::default()).await.len(), 3);
+        let listed = all(&mut handler, RequestFilter::default()).await;
+        for id in [&self.gone, &self.kept, &self.redacted] {
+            assert!(listed.iter().any(|request| request.id == *id), "{id} is not listed");
+        }
         assert_eq!(reveal(&mut handler, &self.gone).await, NOTHING);
         assert_eq!(reveal(&mut handler, &self.redacted).await, NOTHING);
         assert_eq!(reveal(&mut handler, &self.kept).await, is("Blijft", "Anders"));
@@ -205,6 +208,31 @@ async fn a_lost_list_is_told_and_nothing_is_answered(setup: Setup) {
         Setup::Separate => "destroyed",
     });
     filed.erase().await;
+
+    // Lost while they run: it is not begun again, and nothing is destroyed
+    // until it is back.
+    let mut handler = filed.deployment.requests("h", &["handler"]).await;
+    let mut other = filed.deployment.requests("later", &["resident"]).await;
+    let later = other.file_request(report_by("Later", "Nog niet")).await.expect("filed");
+    let later = later.into_inner().id;
+    let away = format!("{list}.away");
+    fs::rename(&list, &away).expect("lost");
+    let mut mine = filed.deployment.requests_privacy("later", &["resident"]).await;
+    let me = ForgetPersonRequest { request_id: new_id(), ..Default::default() };
+    let asked = tokio::spawn(async move { mine.forget_person(me).await });
+    eventually(SOON, "it is told", async || {
+        let said = filed.deployment.requests_process().output();
+        said.contains("an erasure is not carried out yet").then_some(())
+    })
+    .await;
+    assert_eq!(reveal(&mut handler, &later).await, is("Nog niet", "Later"));
+    assert!(!Path::new(&list).exists());
+    fs::rename(&away, &list).expect("put back");
+    let done = asked.await.expect("an answer").expect("forgotten").into_inner();
+    assert_eq!((done.keys, reveal(&mut handler, &later).await), (2, NOTHING));
+
+    // And lost before they start again: none answers, also where another has
+    // begun a new list.
     filed.deployment.stop().await;
     let kept = fs::read(&list).expect("it was made");
     fs::remove_file(&list).expect("lost");
