@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use samen_log::MasterKey;
 use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use tonic::service::interceptor::InterceptedService;
@@ -15,6 +16,8 @@ use samen_proto::privacy::privacy_service_client::PrivacyServiceClient;
 use samen_proto::regional::feed_service_client::FeedServiceClient;
 use samen_proto::regional::regional_service_client::RegionalServiceClient;
 use samen_proto::requests::request_service_client::RequestServiceClient;
+use samen_server::deployment::Pseudonyms;
+use samen_server::identity::InternalTokens;
 
 use crate::process::{Process, Signal, run};
 use crate::samen::samen;
@@ -61,6 +64,8 @@ pub struct Deployment {
 struct Ports {
     participation: u16,
     requests: u16,
+    /// Where service requests serve pages.
+    reports: u16,
     regional: u16,
     partners: u16,
     dashboard: u16,
@@ -153,6 +158,7 @@ impl Deployment {
         let ports = Ports {
             participation: free_port(),
             requests: free_port(),
+            reports: free_port(),
             regional: free_port(),
             partners: free_port(),
             dashboard: free_port(),
@@ -301,12 +307,6 @@ impl Deployment {
         RequestServiceClient::new(self.authorised(self.ports.requests, token))
     }
 
-    /// Somebody who calls whichever of the service's doors.
-    pub async fn at_requests(&self, subject: &str, roles: &[&str]) -> Authorised {
-        let token = self.token(subject, roles).await;
-        self.authorised(self.ports.requests, token)
-    }
-
     /// With a token of the caller's making.
     pub fn requests_with(&self, token: &str) -> RequestServiceClient<Authorised> {
         RequestServiceClient::new(self.authorised(self.ports.requests, token.to_owned()))
@@ -330,6 +330,27 @@ impl Deployment {
     ) -> ParticipationServiceClient<Authorised> {
         let token = self.token(subject, roles).await;
         ParticipationServiceClient::new(self.authorised(self.ports.participation, token))
+    }
+
+    /// A channel to service requests, for any of their doors, with a token for
+    /// this person.
+    pub async fn at_requests(&self, subject: &str, roles: &[&str]) -> Authorised {
+        self.authorised(self.ports.requests, self.token(subject, roles).await)
+    }
+
+    /// The same for another service of this deployment, by its own name.
+    pub fn service_at_requests(&self, name: &str) -> Authorised {
+        let tokens = InternalTokens::new(&self.master());
+        self.authorised(self.ports.requests, tokens.issue(name).expect("a token"))
+    }
+
+    /// By which this suite knows a person.
+    pub fn pseudonym(&self, subject: &str) -> String {
+        Pseudonyms::new(&self.master()).of(self.issuer(), subject)
+    }
+
+    fn master(&self) -> MasterKey {
+        MasterKey::load(self.master_key().as_ref()).expect("the master key")
     }
 
     /// What officers and residents ask of service requests about their data.
@@ -547,6 +568,11 @@ impl Deployment {
         format!("localhost:{}", self.ports.partners)
     }
 
+    /// Where service requests serve pages.
+    pub fn reports_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.reports)
+    }
+
     pub fn dashboard_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.dashboard)
     }
@@ -644,6 +670,7 @@ impl Deployment {
         for (variable, port) in [
             ("SAMEN_PARTICIPATION_LISTEN", self.ports.participation),
             ("SAMEN_REQUESTS_LISTEN", self.ports.requests),
+            ("SAMEN_REQUESTS_HTTP_LISTEN", self.ports.reports),
             ("SAMEN_REGIONAL_LISTEN", self.ports.regional),
             ("SAMEN_PARTNER_LISTEN", self.ports.partners),
             ("SAMEN_DASHBOARD_LISTEN", self.ports.dashboard),
@@ -658,6 +685,10 @@ impl Deployment {
     fn serve(&self, service: &str, port: u16, metrics: u16) -> Process {
         let mut command = samen(["serve", service]);
         command.envs(self.environment(port));
+        // Of several processes, the first one.
+        if port == self.ports.requests {
+            command.env("SAMEN_HTTP_LISTEN", format!("127.0.0.1:{}", self.ports.reports));
+        }
         if metrics > 0 {
             command.env("SAMEN_METRICS_LISTEN", format!("127.0.0.1:{metrics}"));
         }

@@ -35,7 +35,7 @@ pub use place::Place;
 pub use postgres::Postgres;
 pub use process::{Process, Signal};
 pub use proxy::{Lost, Proxy};
-pub use samen::CATALOGUE_RECORDS;
+pub use samen::{CATALOGUE_RECORDS, FILING_RECORDS};
 pub use seed::{given_seed, seeded};
 pub use service::Service;
 pub use wait::eventually;

@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Categories without a norm and without questions, so that a filing is one
-/// record.
+/// record, and soon after it another one: its reporter is told.
 const CATALOGUE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/catalogue.json");
 
 /// How many records a log of requests begins with: its catalogue.
 pub const CATALOGUE_RECORDS: u64 = 4;
+
+/// How many records a filing is, once its reporter was told of it.
+pub const FILING_RECORDS: u64 = 2;
 
 /// A command of the `samen` program that was built together with the tests,
 /// without the environment variables that configure it here; its catalogue is

@@ -40,12 +40,43 @@ pub async fn grpc_web(url: &str, token: Option<&str>, message: &[u8]) -> Answer 
     Answer { grpc_status: status.and_then(|status| status.parse().ok()), text }
 }
 
+/// What a form sends, as a browser does; gives status line, headers and page.
+/// The fields are written as they are but for what a form has to escape.
+pub async fn post(address: &str, path: &str, fields: &[(&str, &str)]) -> std::io::Result<String> {
+    let escape = |text: &str| -> String {
+        text.bytes()
+            .map(|byte| match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => char::from(byte).to_string(),
+                other => format!("%{other:02X}"),
+            })
+            .collect()
+    };
+    let fields = fields.iter().map(|(name, value)| format!("{name}={}", escape(value)));
+    let body = fields.collect::<Vec<_>>().join("&");
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
 /// A page, with its status line and headers.
 pub async fn get(address: &str, path: &str) -> std::io::Result<String> {
+    String::from_utf8(get_bytes(address, path).await?).map_err(std::io::Error::other)
+}
+
+/// What is no text, likewise.
+pub async fn get_bytes(address: &str, path: &str) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
     Ok(answer)
 }

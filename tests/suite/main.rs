@@ -2,5 +2,6 @@
 
 mod contract;
 mod log;
+mod requests;
 mod services;
 mod simulation;

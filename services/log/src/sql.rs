@@ -101,8 +101,11 @@ impl Sql {
 
     /// Adds the condition that what stands before is one of these.
     pub fn any_of<A: Into<Arg>>(&mut self, values: impl IntoIterator<Item = A>) -> &mut Self {
-        let values = values.into_iter().map(Into::into);
-        if self.arrays {
+        let mut values = values.into_iter().map(Into::into).peekable();
+        if values.peek().is_none() {
+            // An empty list is of no kind, and SQLite has no spelling for it.
+            self.push(" IN (NULL)")
+        } else if self.arrays {
             self.push(" = ANY(").bind(array(values)).push(")")
         } else {
             let mut before = " IN (";
@@ -110,8 +113,7 @@ impl Sql {
                 self.push(before).bind(value);
                 before = ", ";
             }
-            // An empty list has a spelling here only with something in it.
-            self.push(if before == ", " { ")" } else { " IN (NULL)" })
+            self.push(")")
         }
     }
 

@@ -50,7 +50,7 @@ impl Participation {
         keeping: Keeping,
     ) -> Result<Self, privacy::Failure> {
         let projection = projection::ParticipationProjection;
-        let core = Core::open(deployment, location, NAME, projection).await?;
+        let core = Core::open(deployment, location, NAME, |_| projection).await?;
         let spoke = domain::contribution::spoke_for_themselves;
         let privacy = Privacy::start(&core, keeping, spoke).await?;
         core.project(&[]).await?;

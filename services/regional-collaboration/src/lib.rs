@@ -60,7 +60,8 @@ impl Regional {
         location: &Location,
         sources: Vec<Arc<dyn Follow>>,
     ) -> Result<Self, sqlx::Error> {
-        let core = Core::open(deployment, location, NAME, projection::RegionalProjection).await?;
+        let core =
+            Core::open(deployment, location, NAME, |_| projection::RegionalProjection).await?;
         core.project(&sources).await?;
         let Core { log, keyring, .. } = &core;
         let service = Regional {

@@ -62,6 +62,11 @@ enum What {
         keep: Keep,
         #[command(flatten)]
         requests: RequestSettings,
+        /// Where it listens for people without an account, over HTTP: the page
+        /// of a report, by its secret link, and photos by theirs. Something
+        /// before it does TLS
+        #[arg(long, env = "SAMEN_HTTP_LISTEN", value_name = "ADDRESS")]
+        http_listen: Option<SocketAddr>,
     },
     /// Regional collaboration, and the port for partners
     RegionalCollaboration {
@@ -236,24 +241,8 @@ impl Serve {
                 grpc::serve(bound, service.routes(), services, port, &service).await?;
                 service.leases.give_back().await;
             }
-            What::ServiceRequests { own, stores, keep, requests } => {
-                let _telemetry = telemetry::init(samen_requests::NAME, own.log_format);
-                let (deployment, port) = own.open().await?;
-                let keeping = keep.open()?;
-                let bound = grpc::bind(own.listen).await?;
-                let location = stores.location(samen_requests::NAME).await?;
-                let nats = stores.nats().await?;
-                let settings = requests.open(&deployment.area, None)?;
-                let service =
-                    Requests::start(deployment.clone(), &location, keeping, settings).await?;
-                stores.relay(&service, &nats);
-                let services = &samen_requests::SERVICES;
-                let metrics = own.metrics_listen;
-                services::serve_metrics(metrics, vec![(*service).clone()], &deployment.shutdown)
-                    .await?;
-                announce_built(&service, &[(samen_requests::NAME, bound.address)]);
-                grpc::serve(bound, service.routes(), services, port, &service).await?;
-                service.leases.give_back().await;
+            What::ServiceRequests { own, stores, keep, requests: settings, http_listen } => {
+                requests(own, stores, keep, settings, http_listen).await?;
             }
             What::RegionalCollaboration { own, stores, partners } => {
                 regional(own, stores, partners).await?;
@@ -264,18 +253,62 @@ impl Serve {
                     roots.as_deref().map(|p| services::read("SAMEN_ROOTS", p)).transpose()?;
                 let requests = services::channel("SAMEN_REQUESTS_URL", &requests_url, roots)?;
                 let shutdown = services::shutdown_on_signal()?;
-                let (listener, address) = services::bind_dashboard(listen).await?;
+                let (listener, address) = services::bind_pages(listen).await?;
                 announce("dashboard", address);
                 let dashboard = Dashboard {
                     requests,
                     secure_cookies: !insecure_cookies,
                     shutdown: shutdown.clone(),
                 };
-                services::serve_dashboard(listener, dashboard, Count::default(), shutdown).await?;
+                let router = samen_dashboard::router(dashboard);
+                services::serve_pages(listener, router, Count::default(), shutdown).await?;
             }
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+async fn requests(
+    own: Own,
+    stores: Stores,
+    keep: Keep,
+    settings: RequestSettings,
+    http_listen: Option<SocketAddr>,
+) -> anyhow::Result<()> {
+    let _telemetry = telemetry::init(samen_requests::NAME, own.log_format);
+    let (deployment, port) = own.open().await?;
+    let keeping = keep.open()?;
+    let bound = grpc::bind(own.listen).await?;
+    let pages = match http_listen {
+        Some(address) => Some(services::bind_pages(address).await?),
+        None => None,
+    };
+    let location = stores.location(samen_requests::NAME).await?;
+    let nats = stores.nats().await?;
+    let settings = settings.open(&deployment.area, None)?;
+    let service = Requests::start(deployment.clone(), &location, keeping, settings).await?;
+    stores.relay(&service, &nats);
+    services::serve_metrics(own.metrics_listen, vec![(*service).clone()], &deployment.shutdown)
+        .await?;
+    announce_built(&service, &[(samen_requests::NAME, bound.address)]);
+    let d = &deployment;
+    let serve_pages = async {
+        let Some((listener, address)) = pages else { return Ok(()) };
+        announce_built(&service, &[("reports", address)]);
+        let router = samen_requests::web::router(service.clone());
+        services::guard(
+            services::serve_pages(listener, router, d.connections_to(address), d.shutdown.clone()),
+            d,
+        )
+        .await
+    };
+    let services = &samen_requests::SERVICES;
+    tokio::try_join!(
+        services::guard(grpc::serve(bound, service.routes(), services, port, &service), d),
+        serve_pages,
+    )?;
+    service.leases.give_back().await;
+    Ok(())
 }
 
 async fn regional(own: Own, stores: Stores, partners: Partners) -> anyhow::Result<()> {

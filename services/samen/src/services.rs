@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use axum::Router;
 use clap::Args;
 use http::Uri;
-use samen_dashboard::Dashboard;
 use samen_server::area::Area;
 use samen_server::calendar::Calendar;
 use samen_server::connections::{Connection, Connections};
@@ -25,11 +25,12 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 use crate::usage::{Misconfigured, wrong};
 
-/// Connections of the dashboard at a time. Each page that is looked at has one.
-const DASHBOARD_CONNECTIONS: usize = 2_048;
+/// Connections of a port for pages at a time. Each page that is looked at has
+/// one.
+const PAGE_CONNECTIONS: usize = 2_048;
 /// How long one may be silent: an event stream says every 15 seconds that it
 /// lives.
-const DASHBOARD_IDLE: Duration = Duration::from_secs(60);
+const PAGE_IDLE: Duration = Duration::from_secs(60);
 
 /// How streams and their connections are bounded.
 #[derive(Args)]
@@ -139,14 +140,14 @@ pub fn parse_oin(text: &str) -> Result<String, String> {
     }
 }
 
-/// Opens the dashboard's port.
-pub async fn bind_dashboard(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
+/// Opens a port for pages.
+pub async fn bind_pages(address: SocketAddr) -> anyhow::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address).await.with_context(|| address.to_string())?;
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
 
-/// The dashboard's connections, as its server takes them.
+/// The connections of a port for pages, as its server takes them.
 struct Doors(Connections);
 
 impl axum::serve::Listener for Doors {
@@ -164,17 +165,15 @@ impl axum::serve::Listener for Doors {
     }
 }
 
-/// Serves the dashboard until shutdown, and then until it has drained. Its
+/// Serves pages until shutdown, and then until they have drained. Their
 /// connections are counted by `open`.
-pub async fn serve_dashboard(
+pub async fn serve_pages(
     listener: TcpListener,
-    dashboard: Dashboard,
+    router: Router,
     open: Count,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let router = samen_dashboard::router(dashboard);
-    let connections = Connections::new(listener, DASHBOARD_CONNECTIONS, DASHBOARD_IDLE, open);
-    let listener = Doors(connections);
+    let listener = Doors(Connections::new(listener, PAGE_CONNECTIONS, PAGE_IDLE, open));
     let serving = axum::serve(listener, router)
         .with_graceful_shutdown(shutdown.clone().cancelled_owned())
         .into_future();

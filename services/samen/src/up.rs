@@ -64,6 +64,15 @@ pub struct Up {
         value_name = "ADDRESS"
     )]
     requests_listen: SocketAddr,
+    /// Where service requests listen for people without an account: the page of
+    /// a report, by its secret link, and photos by theirs
+    #[arg(
+        long,
+        env = "SAMEN_REQUESTS_HTTP_LISTEN",
+        default_value = "127.0.0.1:8311",
+        value_name = "ADDRESS"
+    )]
+    requests_http_listen: SocketAddr,
     /// Where regional collaboration listens
     #[arg(
         long,
@@ -146,7 +155,8 @@ impl Up {
         let regional_port = grpc::bind(self.regional_listen).await?;
         let partner_port = grpc::bind(self.partner_listen).await?;
         let (dashboard_port, dashboard_address) =
-            services::bind_dashboard(self.dashboard_listen).await?;
+            services::bind_pages(self.dashboard_listen).await?;
+        let (http_port, http_address) = services::bind_pages(self.requests_http_listen).await?;
 
         // All logs before any: one that goes on would be in use, and what others
         // still need could not be restored again.
@@ -184,6 +194,7 @@ impl Up {
             format!("Samen for {}, data in {}", self.municipality, self.data.display()),
             format!("  participation   http://{}", participation_port.address),
             format!("  requests        http://{}", requests_port.address),
+            format!("  reports         http://{http_address}/melding/…"),
             format!("  regional        http://{}", regional_port.address),
             format!("  partners        https://{} (mTLS)", partner_port.address),
             format!("  dashboard       http://{dashboard_address}"),
@@ -247,10 +258,19 @@ impl Up {
                 d,
             ),
             services::guard(
-                services::serve_dashboard(
+                services::serve_pages(
                     dashboard_port,
-                    dashboard,
+                    samen_dashboard::router(dashboard),
                     d.connections_to(dashboard_address),
+                    d.shutdown.clone(),
+                ),
+                d,
+            ),
+            services::guard(
+                services::serve_pages(
+                    http_port,
+                    samen_requests::web::router(requests.clone()),
+                    d.connections_to(http_address),
                     d.shutdown.clone(),
                 ),
                 d,

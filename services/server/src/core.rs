@@ -41,12 +41,13 @@ pub struct Core {
 }
 
 impl Core {
-    /// Opens the log and the store of the service with this name.
-    pub async fn open(
+    /// Opens the log and the store of the service with this name. Its
+    /// projection may open what is sealed.
+    pub async fn open<P: Projection>(
         deployment: Deployment,
         location: &Location,
         name: &str,
-        projection: impl Projection,
+        projection: impl FnOnce(&Keyring) -> P,
     ) -> sqlx::Result<Self> {
         let id = deployment.log_id(name);
         let leases = Leases::open(location).await?;
@@ -54,8 +55,8 @@ impl Core {
         let alive = Arc::new(leases.keep("process").await?);
         let log = Log::open(location, &id, deployment.shutdown.clone()).await?;
         let tasks = Tasks::default();
-        let store = Store::open(location, &leases, &tasks, projection).await?;
         let keyring = Keyring::new(log.schema().clone(), &deployment.master, &id);
+        let store = Store::open(location, &leases, &tasks, projection(&keyring)).await?;
         Ok(Core {
             deployment,
             log,

@@ -13,6 +13,7 @@
 //! - [`connections`]: how many a port takes, and when one is given up;
 //! - [`log_service`]: a service's log at its owner's door;
 //! - [`privacy`]: forgetting people, and what else they may ask;
+//! - [`notices`]: what people are told, once each;
 //! - [`reply`]: refusals that name the field and what is allowed;
 //! - [`calls`]: commands that are done once, and reading one's own writes;
 //! - [`paging`]: lists, page by page;
@@ -33,6 +34,7 @@ mod health;
 pub mod identity;
 pub mod log_service;
 pub mod metrics;
+pub mod notices;
 pub mod operations;
 pub mod paging;
 pub mod pki;

@@ -21,7 +21,7 @@ const DEFAULT_SIZE: usize = 100;
 pub const MAX_SIZE: usize = 1_000;
 /// Bytes on a page: a gRPC client takes 4 MiB unless it is told otherwise. A
 /// page that would be larger ends earlier.
-const PAGE_BYTES: usize = 3 << 20;
+pub const PAGE_BYTES: usize = 3 << 20;
 /// Rows read at once, so that what one call holds is bounded: a page of the
 /// usual size, and the row that tells whether more follow.
 const ROWS: usize = DEFAULT_SIZE + 1;

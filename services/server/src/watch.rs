@@ -289,7 +289,7 @@ impl<W: Watched> Changes<W> {
 }
 
 /// Refuses a place that is not in the log's history.
-async fn known(log: &Log, at: &Cursor) -> Result<(), Status> {
+pub(crate) async fn known(log: &Log, at: &Cursor) -> Result<(), Status> {
     if log.knows(at).await.map_err(reply::follow)? {
         return Ok(());
     }

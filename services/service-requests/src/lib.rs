@@ -4,17 +4,18 @@
 //! - [`projection`]: the tables that queries read, and what each event does to
 //!   them;
 //! - [`photos`]: what is taken in of photos, and how they are kept and shown;
-//! - [`reactor`]: what the service does by itself;
 //! - [`register`]: the catalogue, the organisation, the routing and the
 //!   networks, in memory;
 //! - [`seed`]: what the catalogue begins with;
 //! - [`secret`]: what opens the reporter's page;
-//! - [`api`]: the gRPC handlers.
+//! - [`reactor`]: what the service does by itself;
+//! - [`api`]: the gRPC handlers;
+//! - [`web`]: what it serves over HTTP: the reporter's page, and photos.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
-use samen_log::{Aggregates, Location, supervise};
+use samen_log::{Aggregates, Keyring, Location, supervise};
 use samen_proto::requests::Catalogue;
 use samen_proto::requests::catalogue_service_server::CatalogueServiceServer;
 use samen_proto::requests::handling_service_server::HandlingServiceServer;
@@ -22,6 +23,8 @@ use samen_proto::requests::network_service_server::NetworkServiceServer;
 use samen_proto::requests::photo_service_server::PhotoServiceServer;
 use samen_proto::requests::reporter_service_server::ReporterServiceServer;
 use samen_proto::requests::request_service_server::RequestServiceServer;
+use samen_proto::requests::statistics_service_server::StatisticsServiceServer;
+use samen_server::notices::{self, InboxDoor};
 use samen_server::privacy::{self, Keeping, Privacy};
 use samen_server::watch::Changes;
 use samen_server::{Core, Deployment};
@@ -29,29 +32,33 @@ use tonic::service::Routes;
 
 use crate::photos::sweep::Sweep;
 use crate::photos::{Links, PhotoStore, Photos};
+use crate::projection::RequestProjection;
 
 pub mod api;
 pub mod domain;
 pub mod photos;
 pub mod projection;
-mod reactor;
+pub mod reactor;
 pub mod register;
 pub mod secret;
 pub mod seed;
+pub mod web;
 
 /// What this service is called, in addresses, ids and configuration.
 pub const NAME: &str = "requests";
 /// The gRPC services that it serves.
-pub const SERVICES: [&str; 9] = [
+pub const SERVICES: [&str; 11] = [
     "samen.requests.v1.RequestService",
     "samen.requests.v1.CatalogueService",
     "samen.requests.v1.NetworkService",
     "samen.requests.v1.PhotoService",
     "samen.requests.v1.ReporterService",
     "samen.requests.v1.HandlingService",
+    "samen.requests.v1.StatisticsService",
     "samen.log.v1.LogService",
     "samen.operations.v1.OperationsService",
     privacy::SERVICE,
+    notices::SERVICE,
 ];
 
 /// What an operator says about this service.
@@ -70,6 +77,8 @@ pub struct Requests {
     pub(crate) audits: Aggregates<domain::audit::Audit>,
     pub(crate) changes: Arc<Changes<api::watch::WatchedRequests>>,
     pub(crate) statistics: api::statistics::Statistics,
+    pub(crate) questions: api::figures::Questions,
+    pub(crate) words: projection::search::Words,
     pub(crate) privacy: Privacy,
     pub(crate) categories: Aggregates<domain::catalogue::CategoryState>,
     pub(crate) organisation: Aggregates<domain::catalogue::OrganisationState>,
@@ -91,7 +100,9 @@ impl Requests {
         keeping: Keeping,
         settings: Settings,
     ) -> Result<Self, privacy::Failure> {
-        let core = Core::open(deployment, location, NAME, projection::RequestProjection).await?;
+        let master = deployment.master.clone();
+        let projection = |keyring: &Keyring| RequestProjection::new(keyring.clone(), &master);
+        let core = Core::open(deployment, location, NAME, projection).await?;
         let spoke = domain::request::spoke_for_themselves;
         let privacy = Privacy::start(&core, keeping, spoke).await?;
         let Settings { catalogue, photos } = settings;
@@ -99,9 +110,10 @@ impl Requests {
             seed::sow(&core.log, catalogue).await?;
         }
         core.project(&[]).await?;
-        let Core { log, keyring, deployment, .. } = &core;
+        let Core { log, keyring, store, deployment, .. } = &core;
         let changes = Changes::start(&core);
         let statistics = api::statistics::Statistics::start(&core);
+        let questions = api::figures::Questions::new(log.clone(), store.clone());
         let registered = register::Registered::start(&core);
         let service = Requests {
             categories: Aggregates::new(log.clone(), keyring.clone()),
@@ -120,6 +132,8 @@ impl Requests {
             audits: Aggregates::new(log.clone(), keyring.clone()),
             changes,
             statistics,
+            questions,
+            words: projection::search::Words::new(&master),
             privacy,
             core,
         };
@@ -139,10 +153,12 @@ impl Requests {
             .add_service(CatalogueServiceServer::new(self.clone()))
             .add_service(ReporterServiceServer::new(self.clone()))
             .add_service(NetworkServiceServer::new(self.clone()))
+            .add_service(StatisticsServiceServer::new(self.clone()))
             .add_service(
                 PhotoServiceServer::new(self.clone())
                     .max_decoding_message_size(api::photos::MAX_MESSAGE_BYTES),
-            );
+            )
+            .add_service(InboxDoor::server(self.clone()));
         self.core.routes(own.add_service(self.privacy.service()))
     }
 }

@@ -2,12 +2,14 @@
 //! and doing something twice changes nothing.
 //!
 //! - [`clock`]: norms, reactions and answers that come to their end;
-//! - [`hotspots`]: many requests of one kind in one neighbourhood.
+//! - [`hotspots`]: many requests of one kind in one neighbourhood;
+//! - [`notices`]: who is told of what.
 
 use std::time::Duration;
 
 use samen_log::{Command, CommandError, Task, supervise};
 use samen_proto::operations::TaskKind;
+use samen_server::notices::teller;
 use uuid::Uuid;
 
 use crate::Requests;
@@ -15,6 +17,7 @@ use crate::domain::{hotspot, request};
 
 mod clock;
 mod hotspots;
+pub mod notices;
 
 /// How long a task rests after a failure.
 const REST: Duration = Duration::from_secs(1);
@@ -27,6 +30,7 @@ pub fn start(service: &Requests) {
         service.built().await;
         lead(&service, clock::NAME, clock::run);
         lead(&service, hotspots::NAME, hotspots::run);
+        teller::start(&service, notices::Telling::new(&service));
     });
 }
 

@@ -22,7 +22,8 @@ use rustix::process::{Signal, getpid, kill_process};
 use samen_log::db::Tx;
 use samen_log::store::ApplyError;
 use samen_log::{
-    Cursor, Follow, FollowError, Item, Leases, Log, Projection, Record, Schema, Store, Tasks,
+    Cursor, Follow, FollowError, Item, Keyring, Leases, Log, MasterKey, Projection, Record, Schema,
+    Store, Tasks,
 };
 use samen_participation::projection::ParticipationProjection;
 use samen_requests::projection::RequestProjection;
@@ -43,7 +44,10 @@ async fn main() {
     let death = Death { batch: number(batch), share: number(share), ..Death::default() };
     let tasks = Tasks::default();
     let store = if log.id().ends_with(".requests") {
-        let mortal = Mortal { projection: RequestProjection, death };
+        // Of texts that nobody can open there is nothing to find.
+        let master = MasterKey::generate(true);
+        let keyring = Keyring::new(log.schema().clone(), &master, log.id());
+        let mortal = Mortal { projection: RequestProjection::new(keyring, &master), death };
         Store::open(&location, &leases, &tasks, mortal).await
     } else {
         let mortal = Mortal { projection: ParticipationProjection, death };

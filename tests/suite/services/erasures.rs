@@ -2,14 +2,18 @@
 //! nothing of it any more. And a feed goes on when a log was restored.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::StreamExt;
+use prost::Name;
+use samen_log::Record;
 use samen_log::db::Durability;
 use samen_log::on_db;
 use samen_proto::privacy::ForgetPersonRequest;
 use samen_proto::regional::subscribe_erasures_response::Item as Sent;
 use samen_proto::regional::subscribe_response::Item;
 use samen_proto::regional::*;
+use samen_proto::requests::RequestFiled;
 use samen_tests::deployment::{Deployment, Partner, Setup};
 use samen_tests::place::location_of;
 use samen_tests::{Process, eventually};
@@ -18,6 +22,7 @@ use tokio::time::timeout;
 use tonic::Code;
 
 use super::feed::read;
+use super::forgetting::records;
 use super::in_both_setups;
 use super::participation::published;
 use super::shared::{SOON, agree, new_id, report};
@@ -428,7 +433,9 @@ async fn when_a_source_was_restored_its_lost_events_are_withdrawn(setup: Setup) 
 
     // Once more: what was withdrawn stays so, and is not told again.
     deployment.stop().await;
-    let backup = newest(&deployment, "requests").await - 1;
+    let records = records(&deployment, "requests").await;
+    let filed = |record: &&Arc<Record>| record.r#type == RequestFiled::full_name();
+    let backup = records.iter().rfind(filed).expect("the last one").position - 1;
     put_back(&deployment, "requests", backup).await;
     deployment.restart().await;
     let last = file(&deployment, "j").await;

@@ -126,7 +126,7 @@ async fn log(deployment: &Deployment, service: &str) -> (Log, CancellationToken)
 }
 
 /// Everything that a service's log holds. Only while nothing runs.
-async fn records(deployment: &Deployment, service: &str) -> Vec<std::sync::Arc<Record>> {
+pub async fn records(deployment: &Deployment, service: &str) -> Vec<std::sync::Arc<Record>> {
     let (log, stop) = log(deployment, service).await;
     let records = crate::log::shared::read_all(&log).await;
     crate::log::shared::verify(&log).await;

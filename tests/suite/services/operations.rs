@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use samen_proto::requests::{WatchRequestsRequest, WatchStatisticsRequest};
-use samen_tests::CATALOGUE_RECORDS;
 use samen_tests::deployment::{Deployment, Setup};
 use samen_tests::process::{Signal, run};
 use samen_tests::samen::samen;
@@ -32,7 +31,7 @@ async fn it_stops_within_ten_seconds_and_goes_on_where_it_stopped(setup: Setup) 
     let mut deployment = Deployment::start(setup).await;
     let mut resident = deployment.requests("r", &["resident"]).await;
     let mut handler = deployment.requests("h", &["handler"]).await;
-    resident.file_request(report("een")).await.expect("filed");
+    let first = resident.file_request(report("een")).await.expect("filed").into_inner();
     // Open streams do not hold it up: each ends with a reason.
     let mut requests = handler
         .watch_requests(WatchRequestsRequest::default())
@@ -65,7 +64,7 @@ async fn it_stops_within_ten_seconds_and_goes_on_where_it_stopped(setup: Setup) 
     assert_eq!(count(&mut handler).await, 1);
     let mut resident = deployment.requests("r", &["resident"]).await;
     let filed = resident.file_request(report("twee")).await.expect("filed").into_inner();
-    assert_eq!(filed.number, CATALOGUE_RECORDS + 2);
+    assert!(filed.number > first.number);
 }
 
 async fn anybody_may_ask_for_health_and_the_contract(setup: Setup) {

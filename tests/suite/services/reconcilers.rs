@@ -10,10 +10,10 @@ use samen_proto::operations::{
     RebuildProjectionRequest, Task, TaskState,
 };
 use samen_proto::requests::{GetRequestRequest, ListRequestsRequest, WatchRequestsRequest};
-use samen_tests::CATALOGUE_RECORDS;
 use samen_tests::deployment::{Authorised, Deployment, Setup};
 use samen_tests::process::{Signal, run};
 use samen_tests::samen::samen;
+use samen_tests::{CATALOGUE_RECORDS, FILING_RECORDS};
 use samen_tests::{eventually, place};
 use sqlx::{Connection, PgConnection};
 use tonic::Code;
@@ -43,6 +43,16 @@ fn task<'a>(status: &'a GetStatusResponse, name: &str) -> &'a Task {
     found.unwrap_or_else(|| panic!("no task {name} in {status:?}"))
 }
 
+/// Waits until the reporters of so many requests were told, and gives where
+/// the log then is.
+async fn told(operations: &mut Operations, filed: u64) -> u64 {
+    let head = CATALOGUE_RECORDS + filed * FILING_RECORDS;
+    eventually(SOON, "reporters were told", async || {
+        (status(operations).await.head == head).then_some(head)
+    })
+    .await
+}
+
 async fn projections(operations: &mut Operations) -> Vec<Projection> {
     let list = operations.list_projections(ListProjectionsRequest {}).await.expect("a list");
     list.into_inner().projections
@@ -67,8 +77,8 @@ async fn tasks_show_how_far_they_are(setup: Setup) {
     for number in 0..20 {
         resident.file_request(report(&number.to_string())).await.expect("filed");
     }
-    let head = CATALOGUE_RECORDS + 20;
     let mut operations = deployment.operations("service-requests").await;
+    let head = told(&mut operations, 20).await;
     let names: &[&str] = match setup {
         Setup::AllInOne => &["projector"],
         Setup::Separate => &["projector", "relay"],
@@ -167,6 +177,7 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
     for number in 0..5 {
         resident.file_request(report(&number.to_string())).await.expect("filed");
     }
+    let before = told(&mut deployment.operations("service-requests").await, 5).await;
     // Written as only a defect, or a later release, would write it.
     deployment.stop().await;
     {
@@ -188,8 +199,8 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
         page.starts_with("HTTP/1.1 503").then_some(page)
     })
     .await;
-    let unknown = CATALOGUE_RECORDS + 6;
-    let position = format!("\"position\":{unknown}");
+    let bad = before + 1;
+    let position = format!("\"position\":{bad}");
     for told in [&position, "samen.requests.v1.StatusChanged", "its request is not known"] {
         assert!(health.contains(told), "{told} is not in\n{health}");
     }
@@ -198,14 +209,14 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
     let stopped = task(&now, "projector");
     assert_eq!(stopped.state(), TaskState::Stopped);
     let error = stopped.error.clone().expect("an error");
-    assert_eq!((error.log.as_str(), error.position), ("gm0384.requests", unknown));
+    assert_eq!((error.log.as_str(), error.position), ("gm0384.requests", bad));
     assert_eq!(error.r#type, "samen.requests.v1.StatusChanged");
     // Up to it, and no further.
-    assert_eq!(stopped.progress[0].position, unknown - 1);
+    assert_eq!(stopped.progress[0].position, before);
     let (status, output) = deployment.try_operate(&["status"]).await;
     assert!(!status.success(), "{output}");
-    let told = format!("gm0384.requests {unknown} (samen.requests.v1.StatusChanged)");
-    assert!(output.contains(&told), "{output}");
+    let line = format!("gm0384.requests {bad} (samen.requests.v1.StatusChanged)");
+    assert!(output.contains(&line), "{output}");
 
     // Calls still belong here, and those who must know are told.
     let mut health = HealthClient::new(deployment.requests_channel());
@@ -230,7 +241,7 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
     // Commands are accepted, queries answered; what cannot be seen yet is said.
     let mut resident = deployment.requests("r", &["resident"]).await;
     let filed = resident.file_request(report("erna")).await.expect("filed").into_inner();
-    assert_eq!(filed.number, unknown + 1);
+    assert!(filed.number > bad);
     let list = ListRequestsRequest { page_size: 100, ..Default::default() };
     let page = resident.list_requests(list).await.expect("a page").into_inner();
     assert_eq!(page.requests.len(), 5);
@@ -246,7 +257,7 @@ async fn a_record_that_cannot_be_handled_stops_its_projection_and_nothing_else(s
         let progress = &task(&now, "projector").progress;
         progress
             .iter()
-            .any(|p| p.log == "gm0384.requests" && p.position == filed.number)
+            .any(|p| p.log == "gm0384.requests" && p.position >= filed.number)
             .then_some(())
     })
     .await;
@@ -306,14 +317,14 @@ async fn commands_are_accepted_while_what_queries_read_is_built() {
     let mut operations = deployment.operations("service-requests").await;
     eventually(SOON, "it is told who builds", async || {
         let now = status(&mut operations).await;
-        assert_eq!(now.head, CATALOGUE_RECORDS + 5);
+        assert_eq!(now.head, CATALOGUE_RECORDS + 5 * FILING_RECORDS);
         let mut tasks = now.tasks.iter();
         tasks.any(|task| task.name == lease && task.holder == "elsewhere").then_some(())
     })
     .await;
     let mut resident = deployment.requests("r", &["resident"]).await;
     let filed = resident.file_request(report("erbij")).await.expect("accepted").into_inner();
-    assert_eq!(filed.number, CATALOGUE_RECORDS + 6);
+    assert_eq!(filed.number, CATALOGUE_RECORDS + 5 * FILING_RECORDS + 1);
     let get = GetRequestRequest { id: filed.id, at_least: filed.position };
     let refusal = resident.get_request(get.clone()).await.expect_err("it is being built");
     let retry = refusal.get_error_details().retry_info().and_then(|retry| retry.retry_delay);
@@ -370,7 +381,6 @@ async fn another_process_takes_over_when_one_is_killed() {
     let killed = std::time::Instant::now();
     deployment.kill_service("service-requests");
     let filed = also.file_request(report("erna")).await.expect("filed").into_inner();
-    assert_eq!(filed.number, CATALOGUE_RECORDS + 11);
     let ask = GetRequestRequest { id: filed.id, at_least: filed.position };
     also.get_request(ask).await.expect("projected by the other");
     for name in ["projector", "relay"] {
@@ -378,7 +388,7 @@ async fn another_process_takes_over_when_one_is_killed() {
             let now = status(&mut there).await;
             let task = task(&now, name);
             let at = task.progress.iter().map(|p| p.position).max();
-            (task.state() == TaskState::Running && at == Some(filed.number)).then_some(())
+            (task.state() == TaskState::Running && at >= Some(filed.number)).then_some(())
         })
         .await;
     }
@@ -390,7 +400,7 @@ async fn another_process_takes_over_when_one_is_killed() {
         let progress = &task(&now, "projector").progress;
         progress
             .iter()
-            .any(|p| p.log == "gm0384.requests" && p.position == filed.number)
+            .any(|p| p.log == "gm0384.requests" && p.position >= filed.number)
             .then_some(())
     })
     .await;
@@ -417,9 +427,9 @@ async fn a_process_that_stops_leaves_its_work_at_once() {
     })
     .await;
     let mut also = deployment.requests_at(replica, "r", &["resident"]).await;
-    also.file_request(report("x")).await.expect("filed");
+    let filed = also.file_request(report("x")).await.expect("filed").into_inner();
     let now = status(&mut there).await;
-    assert_eq!(now.head, CATALOGUE_RECORDS + 1);
+    assert!(now.head >= filed.number, "{now:?}");
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use samen_tests::CATALOGUE_RECORDS;
 use samen_tests::deployment::{Deployment, Setup};
 use samen_tests::process::run;
 use samen_tests::samen::samen;
+use samen_tests::{CATALOGUE_RECORDS, FILING_RECORDS};
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
 use super::in_both_setups;
@@ -75,7 +75,7 @@ async fn tamper(deployment: &Deployment, sql: &str) {
                 .rows_affected()
         }
     };
-    assert_eq!(changed, 1);
+    assert!(changed > 0, "{sql}");
 }
 
 async fn logs_at_work_are_verified_and_signed_for(setup: Setup) {
@@ -125,7 +125,11 @@ async fn logs_at_work_are_verified_and_signed_for(setup: Setup) {
     let one = ["verify", "--service", "service-requests", "--from", "2"];
     let output = succeeds(command(&deployment, &one)).await;
     assert_eq!(output.lines().count(), 1, "{output}");
-    assert!(output.contains(&format!("{} records in", CATALOGUE_RECORDS + filed - 1)), "{output}");
+    let records = output.split(" records in").next().and_then(|text| text.split(' ').next_back());
+    let records: u64 = records.and_then(|text| text.parse().ok()).expect("how many");
+    // From the second on; not all reporters need to be told yet.
+    let [least, most] = [1, FILING_RECORDS].map(|each| CATALOGUE_RECORDS + filed * each - 1);
+    assert!((least..=most).contains(&records), "{filed} filed: {output}");
 }
 
 async fn what_was_altered_is_named_in_one_line(setup: Setup) {
@@ -180,8 +184,9 @@ async fn a_checkpoint_is_believed_only_as_it_was_signed(setup: Setup) {
     let output = succeeds(command(&deployment, &verify)).await;
     assert_eq!(output.lines().count(), 1, "only the log that was signed for: {output}");
 
+    let position = note.lines().nth(1).expect("its second line");
     for (from, to) in [
-        (format!("\n{}\n", CATALOGUE_RECORDS + 1).as_str(), "\n0\n"),
+        (format!("\n{position}\n").as_str(), "\n0\n"),
         ("epoch 1", "epoch 2"),
         ("gm0384.requests", "gm0437.requests"),
         ("samen-gm", "other-gm"),

@@ -28,8 +28,9 @@ pub async fn measure(
     let filed = file(&service, load, connections).await?;
     let written = service.log().head();
     let id = service.log().id().to_owned();
+    let master = service.master().clone();
     service.end().await?;
-    let rebuilt = rebuild::measure(place, &id, written).await.context("rebuild")?;
+    let rebuilt = rebuild::measure(place, &id, &master, written).await.context("rebuild")?;
     Ok((filed, rebuilt))
 }
 

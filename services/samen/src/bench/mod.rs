@@ -7,6 +7,7 @@
 //! - [`file_request`]: a whole command, over a real connection;
 //! - [`service`]: that service;
 //! - [`subscribers`]: what those who watch cost those who write;
+//! - [`lists`]: pages and figures, while there are more and more requests;
 //! - [`rebuild`]: records into a fresh projection store;
 //! - [`table`]: what is printed.
 
@@ -19,13 +20,15 @@ use clap::{Args, ValueEnum};
 use samen_server::telemetry;
 use tokio::time::timeout;
 
+use self::lists::Grown;
 use self::load::{Load, Measured};
 use self::place::{Places, Postgres};
-use self::table::{Measure, Table};
+use self::table::{Database, Measure, Table};
 use crate::services;
 
 mod append;
 mod file_request;
+mod lists;
 mod load;
 mod pgbench;
 mod place;
@@ -37,6 +40,8 @@ mod table;
 /// How long one measure may take beyond its seconds, for making and removing
 /// what it needs and for what is still on its way.
 const SLACK: Duration = Duration::from_secs(60);
+/// How long lists may take, with all that is written first.
+const LISTS: Duration = Duration::from_secs(3 * 3600);
 
 /// What the figures are, for whoever reads the help.
 const NOTES: &str = "\
@@ -49,6 +54,9 @@ A second table tells what 1,000 subscribers on 50 connections cost: the same req
 nobody watching, with residents who watch what is theirs and are told nothing, and with staff who \
 are told of every request; as fast as it goes (then each delivery takes from the same cores, and the \
 ratio is to nobody watching in the same round), and at 100 a second.
+
+`--only lists` writes up to a million requests, which takes some minutes and gigabytes, and prints how \
+long a page takes by each filter, and figures, at a hundredth, a tenth and all of them.
 
 Clients, servers and (where it runs here) the database share this machine's cores. Whatever is \
 made in the database or the folder is removed again.";
@@ -83,6 +91,10 @@ pub struct Bench {
     #[arg(long, default_value = "3", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=9))]
     rounds: u16,
+    /// Requests that lists are measured on at most
+    #[arg(long, default_value = "1000000", value_name = "N",
+          value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    requests: u64,
     /// Measure only a part
     #[arg(long, value_enum, value_name = "PART")]
     only: Option<Part>,
@@ -95,12 +107,15 @@ enum Part {
     Commands,
     /// Commands while others watch
     Subscribers,
+    /// Pages and figures; not measured unless it is asked for
+    Lists,
 }
 
 /// What is printed.
 struct Tables {
     commands: Table,
     subscribers: Table,
+    lists: Vec<(Database, Grown)>,
 }
 
 impl Bench {
@@ -112,10 +127,13 @@ impl Bench {
         }
         let stop = services::shutdown_on_signal()?;
         let places = Places::open(self.database_url.as_deref(), self.folder.as_deref()).await?;
-        let mut tables =
-            Tables { commands: Table::new("x pgbench"), subscribers: Table::new("x nobody") };
+        let mut tables = Tables {
+            commands: Table::new("x pgbench"),
+            subscribers: Table::new("x nobody"),
+            lists: Vec::new(),
+        };
         let measured = tokio::select! {
-            measured = self.rounds(&places, &mut tables) => measured,
+            measured = self.measure(&places, &mut tables) => measured,
             () = stop.cancelled() => Err(anyhow!("interrupted")),
         };
         let conditions = self.conditions(&places);
@@ -126,7 +144,24 @@ impl Bench {
                 println!("{}", table.render(&conditions));
             }
         }
+        for (database, grown) in tables.lists {
+            println!("{}", grown.render(&format!("{conditions}, {database}")));
+        }
         Ok(ExitCode::SUCCESS)
+    }
+
+    async fn measure(&self, places: &Places, tables: &mut Tables) -> anyhow::Result<()> {
+        if self.only != Some(Part::Lists) {
+            return self.rounds(places, tables).await;
+        }
+        // Once: it measures each call often.
+        for place in places.fresh()? {
+            let measured = timeout(LISTS, lists::measure(&place, self.requests)).await;
+            let grown = measured.with_context(|| format!("not done after {LISTS:?}"))??;
+            tables.lists.push((place.database(), grown));
+            places.clear(place).await?;
+        }
+        Ok(())
     }
 
     /// Each round measures everything once, so that what slows the machine

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use samen_log::{Follow, Leases, Log, Store, Tasks};
+use samen_log::{Follow, Keyring, Leases, Log, MasterKey, Store, Tasks};
 use samen_proto::log::Position;
 use samen_requests::projection::RequestProjection;
 use tokio::time::Instant;
@@ -14,7 +14,12 @@ use super::place::Place;
 
 /// Rebuilds from the log of the service that has just ended. It is opened
 /// again, so that its records come from the database and not from memory.
-pub async fn measure(place: &Place, log: &str, written: u64) -> anyhow::Result<Measured> {
+pub async fn measure(
+    place: &Place,
+    log: &str,
+    master: &MasterKey,
+    written: u64,
+) -> anyhow::Result<Measured> {
     let shutdown = CancellationToken::new();
     let location = place.location(samen_requests::NAME).await?;
     let log = Log::open(&location, log, shutdown.clone()).await?;
@@ -22,7 +27,9 @@ pub async fn measure(place: &Place, log: &str, written: u64) -> anyhow::Result<M
     let _stop = shutdown.clone().drop_guard();
     let fresh = place.location("rebuilt").await?;
     let leases = Leases::open(&fresh).await?;
-    let store = Store::open(&fresh, &leases, &Tasks::default(), RequestProjection).await?;
+    let keyring = Keyring::new(log.schema().clone(), master, log.id());
+    let projection = RequestProjection::new(keyring, master);
+    let store = Store::open(&fresh, &leases, &Tasks::default(), projection).await?;
 
     let all = Position { log: log.id().to_owned(), epoch: log.epoch(), position: written };
     let follows: Vec<Arc<dyn Follow>> = vec![Arc::new(log.clone())];

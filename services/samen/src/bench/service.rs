@@ -46,6 +46,7 @@ pub struct Service {
     issuer: Issuer,
     streams: Streams,
     log: Log,
+    master: MasterKey,
     shutdown: CancellationToken,
     serving: JoinHandle<Result<(), ServeError>>,
 }
@@ -66,7 +67,7 @@ impl Service {
             calendar: Calendar::dutch(),
             verifier: Arc::new(Verifier::new(ISSUER, keys, &master, true).await?),
             pages: Pages::new(&master),
-            master,
+            master: master.clone(),
             streams: Streams::new(HEARTBEAT, LONG, LONG),
             connections: Counts::default(),
             keepalive: LONG,
@@ -87,7 +88,7 @@ impl Service {
             let port = Port::default();
             grpc::serve(bound, routes, &SERVICES, port, &requests).await
         });
-        Ok(Service { _stop: stop, address, issuer, streams, log, shutdown, serving })
+        Ok(Service { _stop: stop, address, issuer, streams, log, master, shutdown, serving })
     }
 
     /// The service's log.
@@ -95,17 +96,24 @@ impl Service {
         &self.log
     }
 
+    /// What its secrets are made from.
+    pub fn master(&self) -> &MasterKey {
+        &self.master
+    }
+
     /// How many streams it serves.
     pub fn open_streams(&self) -> usize {
         self.streams.open_of(SERVICES[0], "WatchRequests")
     }
 
+    /// A connection to it.
+    pub fn channel(&self) -> anyhow::Result<Channel> {
+        services::channel("--connections", &format!("http://{}", self.address).parse()?, None)
+    }
+
     /// Clients on connections of their own.
     pub fn clients(&self, connections: u16) -> anyhow::Result<Vec<Client>> {
-        let url = format!("http://{}", self.address).parse()?;
-        let client =
-            |_| services::channel("--connections", &url, None).map(RequestServiceClient::new);
-        (0..connections).map(client).collect()
+        (0..connections).map(|_| self.channel().map(RequestServiceClient::new)).collect()
     }
 
     /// What somebody with this role brings with each call.

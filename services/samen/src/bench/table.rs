@@ -177,7 +177,7 @@ fn middle(values: &[f64]) -> Option<f64> {
 }
 
 /// Columns of equal width: the first to the left, numbers to the right.
-fn align<const N: usize>(rows: &[[String; N]]) -> String {
+pub fn align<const N: usize>(rows: &[[String; N]]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width);
     let mut text = String::new();

@@ -7,7 +7,6 @@ use samen_proto::requests::*;
 use samen_server::Caller;
 use samen_server::area::Area;
 use samen_server::reply::Check;
-use samen_server::time::from_proto;
 
 use crate::domain;
 use crate::domain::catalogue::is_category;
@@ -15,9 +14,6 @@ use crate::domain::request::own_channel;
 
 /// Characters of a category, and of any other code.
 const CODE: std::ops::RangeInclusive<usize> = 1..=200;
-/// Values of one filter field; of the statuses, of which there are few.
-const MAX_FILTER_VALUES: usize = 1_000;
-const MAX_STATUSES: usize = 16;
 
 /// A category's code: `main/sub`.
 pub fn category(check: &mut Check, category: &str) {
@@ -133,31 +129,6 @@ pub fn neighbourhood(area: &Area, location: Option<&Location>) -> String {
         .and_then(|at| area.locate(at.latitude, at.longitude))
         .map(|found| found.code.clone())
         .unwrap_or_default()
-}
-
-/// A filter whose every value is one that a request can have.
-pub fn filter(check: &mut Check, filter: &RequestFilter) {
-    let field = "filter.statuses";
-    check.require(filter.statuses.len() <= MAX_STATUSES, field, "must be at most 16 values");
-    for status in filter.statuses.iter().take(MAX_STATUSES) {
-        check.choice::<Status>(field, *status);
-    }
-    for (field, values) in [
-        ("filter.categories", &filter.categories),
-        ("filter.neighbourhoods", &filter.neighbourhoods),
-    ] {
-        check.require(values.len() <= MAX_FILTER_VALUES, field, "must be at most 1000 values");
-        for value in values.iter().take(MAX_FILTER_VALUES) {
-            check.text(field, value, CODE);
-        }
-    }
-    for (field, instant) in [
-        ("filter.created_from", &filter.created_from),
-        ("filter.created_before", &filter.created_before),
-    ] {
-        let valid = instant.as_ref().is_none_or(|i| from_proto(i).is_some());
-        check.require(valid, field, "must be a valid instant");
-    }
 }
 
 /// How satisfied somebody is, and why.

@@ -1,6 +1,7 @@
 //! The gRPC handlers: check the message, ask the domain or the store, answer.
 
 use samen_proto::requests::request_service_server::RequestService;
+use samen_proto::requests::statistics_service_server::StatisticsService;
 use samen_proto::requests::*;
 use samen_server::access::caller;
 use samen_server::streams::Outgoing;
@@ -9,10 +10,14 @@ use tonic::{Request, Response, Status as Refusal};
 use crate::Requests;
 
 pub mod catalogue;
-mod check;
+pub(crate) mod check;
 mod does;
+mod export;
+pub mod figures;
+mod filter;
 mod handling;
 mod history;
+mod inbox;
 mod intake;
 mod networks;
 pub mod photos;
@@ -72,5 +77,32 @@ impl RequestService for Requests {
         let caller = caller(&r)?;
         self.check_built()?;
         Ok(Response::new(self.statistics.watch(&self.deployment, &caller)))
+    }
+}
+
+#[tonic::async_trait]
+impl StatisticsService for Requests {
+    type WatchFiguresStream = Outgoing<WatchFiguresResponse>;
+    type ExportRequestsStream = Outgoing<ExportRequestsResponse>;
+
+    async fn get_statistics(
+        &self,
+        r: Request<GetStatisticsRequest>,
+    ) -> Answer<GetStatisticsResponse> {
+        figures::get(self, r).await.map(Response::new)
+    }
+
+    async fn watch_figures(
+        &self,
+        r: Request<WatchFiguresRequest>,
+    ) -> Answer<Self::WatchFiguresStream> {
+        figures::watch(self, r).await.map(Response::new)
+    }
+
+    async fn export_requests(
+        &self,
+        r: Request<ExportRequestsRequest>,
+    ) -> Answer<Self::ExportRequestsStream> {
+        export::requests(self, r).await.map(Response::new)
     }
 }

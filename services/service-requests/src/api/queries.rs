@@ -10,7 +10,7 @@ use samen_server::paging::{self, PageEnd};
 use samen_server::reply::{self, Check, not_found};
 use tonic::{Request, Status as Refusal};
 
-use super::check;
+use super::filter::filter;
 use crate::Requests;
 use crate::projection::queries::{self, Visible};
 
@@ -46,15 +46,16 @@ pub async fn list(
 ) -> Result<ListRequestsResponse, Refusal> {
     let caller = caller(&request)?;
     let message = request.into_inner();
-    let filter = message.filter.unwrap_or_default();
-    let mut check = Check::default();
-    check::filter(&mut check, &filter);
-    check.finish()?;
-    let size = paging::size(message.page_size)?;
     let visible = visible_to(&caller);
     // A token is good for this filter and these eyes only.
     let query = format!("ListRequests {visible:?} ").into_bytes();
-    let query = [query, filter.encode_to_vec()].concat();
+    let asked = message.filter.as_ref().map(Message::encode_to_vec).unwrap_or_default();
+    let query = [query, asked].concat();
+    let mut check = Check::default();
+    let staff = matches!(visible, Visible::All);
+    let filter = filter(&mut check, &service.words, message.filter, staff);
+    check.finish()?;
+    let size = paging::size(message.page_size)?;
     let pages = &service.deployment.pages;
     let from: Option<PageEnd> = pages.end(&query, &message.page_token)?;
     let at_least = message.at_least.as_ref();

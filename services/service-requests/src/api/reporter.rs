@@ -6,13 +6,14 @@ use samen_proto::requests::reporter_service_server::ReporterService;
 use samen_proto::requests::*;
 use samen_server::access::caller;
 use samen_server::calls::{self, wait};
+use samen_server::notices::table;
 use samen_server::reply::{self, Check, not_found};
 use tonic::{Request, Response, Status as Refusal};
 
 use super::does::{self, Along};
 use super::{Answer, check, history};
 use crate::Requests;
-use crate::domain::request::{Rating, Request as Aggregated, RequestCommand};
+use crate::domain::request::{Rating, Request as Aggregated, RequestCommand, reporter_of};
 use crate::projection::history as rows;
 
 #[tonic::async_trait]
@@ -66,12 +67,18 @@ impl Requests {
     /// Refuses whose own it is not, as if there were none: by the log itself,
     /// which knows it at once.
     pub async fn own(&self, person: &str, id: &str) -> Result<(), Refusal> {
+        match self.reporter(id).await? {
+            Some(reporter) if reporter == person => Ok(()),
+            _ => Err(not_found("request", id)),
+        }
+    }
+
+    /// Whose request it is, as [`reporter_of`] says; `None` also where there
+    /// is no such request.
+    pub async fn reporter(&self, id: &str) -> Result<Option<String>, Refusal> {
         let stream = format!("{}/{id}", Aggregated::KIND);
         let first = self.log.read_stream(&stream, 0, 1).await.map_err(reply::storage)?;
-        let own = first.first().is_some_and(|record| {
-            record.actor == person && crate::domain::request::spoke_for_themselves(record)
-        });
-        if own { Ok(()) } else { Err(not_found("request", id)) }
+        Ok(first.first().and_then(|record| reporter_of(record)))
     }
 
     /// What the reporter says of a request that is theirs.
@@ -100,10 +107,15 @@ impl Requests {
         does::command(self, command, id, None, what, Along::default()).await
     }
 
-    /// What was said to and fro about a request, oldest first.
+    /// What was said to and fro about a request, oldest first. What was said
+    /// before its reporter was forgotten, is forgotten.
     pub async fn conversation(&self, id: &str) -> Result<Vec<ConversationEntry>, Refusal> {
         let said = ["StatusChanged", "MessageSent", "MessageReceived", "FeedbackGiven"];
-        let found = rows::of(&self.store.schema(), id).await.map_err(reply::storage)?;
+        let schema = self.store.schema();
+        let reporter = self.reporter(id).await?;
+        let forgotten = table::forgotten(&schema, reporter.as_deref().into_iter()).await;
+        let forgotten = forgotten.map_err(reply::storage)?.into_values().max().unwrap_or(0);
+        let found = rows::of(&schema, id).await.map_err(reply::storage)?;
         let found: Vec<_> = found
             .into_iter()
             .filter(|row| row.body.has_text && said.contains(&row.body.kind.as_str()))
@@ -115,7 +127,11 @@ impl Requests {
             .map(|(row, text)| ConversationEntry {
                 time: row.body.time,
                 own: matches!(row.body.kind.as_str(), "MessageReceived" | "FeedbackGiven"),
-                text: text.text.map(|text| text.text).unwrap_or_default(),
+                text: text
+                    .text
+                    .filter(|_| row.body.position > forgotten)
+                    .map(|text| text.text)
+                    .unwrap_or_default(),
                 react_before: row.body.details.get("react_before").and_then(|t| t.parse().ok()),
                 status: match row.body.kind.as_str() {
                     "StatusChanged" => row.body.status,

@@ -14,9 +14,10 @@ use samen_server::streams::Outgoing;
 use samen_server::watch::Watched;
 use tonic::{Request, Status as Refusal};
 
-use super::check;
+use super::filter::filter;
 use super::queries::visible_to;
 use crate::Requests;
+use crate::projection::filter::Filter;
 use crate::projection::queries::{self, Visible};
 use crate::projection::row::{ProjectedEvent, RequestRow};
 
@@ -29,19 +30,20 @@ pub async fn requests(
 ) -> Result<Outgoing<WatchRequestsResponse>, Refusal> {
     let caller = caller(&request)?;
     let WatchRequestsRequest { filter, resume_after } = request.into_inner();
-    let filter = filter.unwrap_or_default();
+    let visible = visible_to(&caller);
     let mut check = Check::default();
-    check::filter(&mut check, &filter);
+    let staff = matches!(visible, Visible::All);
+    let filter = self::filter(&mut check, &service.words, filter, staff);
     check.finish()?;
     service.check_built()?;
-    let watched = WatchedRequests { visible: visible_to(&caller), filter };
+    let watched = WatchedRequests { visible, filter };
     service.changes.watch(watched, resume_after, &service.deployment, &caller)
 }
 
 /// The requests that match, as far as somebody may see them.
 pub struct WatchedRequests {
     visible: Visible,
-    filter: RequestFilter,
+    filter: Filter,
 }
 
 impl Watched for WatchedRequests {
@@ -67,8 +69,8 @@ impl Watched for WatchedRequests {
     }
 
     fn seen(&self, row: &RequestRow) -> Option<WatchRequestsResponse> {
-        self.visible.sees(row).then(|| match queries::matches(&self.filter, &row.body) {
-            true => sent(Sent::Request(row.body.clone())),
+        self.visible.sees(row).then(|| match self.filter.matches(row) {
+            true => sent(Sent::Request(self.visible.shown(row.body.clone()))),
             false => sent(Sent::LeftId(row.body.id.clone())),
         })
     }

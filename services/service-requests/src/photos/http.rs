@@ -16,11 +16,16 @@ use super::Photos;
 
 /// On every answer: a browser shows the picture as what it is, runs nothing in
 /// it, and tells nobody the address.
-const HARDENING: [(HeaderName, HeaderValue); 4] = [
+const HARDENING: [(HeaderName, HeaderValue); 5] = [
     (header::CONTENT_DISPOSITION, HeaderValue::from_static("inline")),
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("default-src 'none'; sandbox; frame-ancestors 'none'"),
+    ),
+    // A page of another origin shows it, to whoever it was given the link for.
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("cross-origin"),
     ),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

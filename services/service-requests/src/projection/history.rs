@@ -103,6 +103,21 @@ pub async fn apply(
 pub async fn of(schema: &Schema, request: &str) -> sqlx::Result<Vec<HistoryRow>> {
     let mut sql = Sql::new(schema, "SELECT body, sealed FROM {s}.history WHERE request = ");
     sql.bind(request).push(" ORDER BY position");
+    read(schema, sql).await
+}
+
+/// What happened at these positions.
+pub async fn at(schema: &Schema, positions: &[u64]) -> sqlx::Result<Vec<HistoryRow>> {
+    // A list of nothing has no type, which PostgreSQL wants to know.
+    if positions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut sql = Sql::new(schema, "SELECT body, sealed FROM {s}.history WHERE position");
+    sql.any_of(positions.iter().copied());
+    read(schema, sql).await
+}
+
+async fn read(schema: &Schema, sql: Sql) -> sqlx::Result<Vec<HistoryRow>> {
     let rows = sql.fetch(&schema.db).await?;
     let rows = rows.iter().map(|row| {
         let body = HistoryEntry::decode(row.bytes(0).as_slice())?;

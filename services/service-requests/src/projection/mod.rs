@@ -5,11 +5,15 @@
 //!
 //! - [`row`]: a request;
 //! - [`history`]: what happened to it;
+//! - [`search`]: the words of its description;
 //! - [`counts`]: open and closed by neighbourhood;
 //! - [`register`]: the catalogue, the organisation, the routing, the networks;
 //! - [`hotspots`]: what is one now;
 //! - [`places`]: what networks know about places;
-//! - [`queries`]: what can be asked.
+//! - [`filter`]: which requests match;
+//! - [`condition`]: one condition of a filter;
+//! - [`figures`]: figures over them;
+//! - [`queries`]: what else can be asked.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,33 +22,47 @@ use futures::future::BoxFuture;
 use prost::Message;
 use samen_log::db::Tx;
 use samen_log::store::ApplyError;
-use samen_log::{Projection, Record, Schema, Sql};
-use samen_server::time::micros;
+use samen_log::{Keyring, MasterKey, Projection, Record, Schema, Sql};
 
-use row::{NONE, PER_DEGREE, ProjectedEvent, RequestRow};
+use row::{ProjectedEvent, RequestRow, moment, place};
+use search::Words;
 
+mod condition;
 mod counts;
+pub mod figures;
+pub mod filter;
 pub mod history;
 mod hotspots;
 pub mod places;
 pub mod queries;
 pub mod register;
 pub mod row;
+pub mod search;
 
 /// Rows in one statement: thirty parameters each, of the 32,766 that SQLite
 /// takes.
 const CHUNK: usize = 500;
 
 /// The store of this service.
-pub struct RequestProjection;
+pub struct RequestProjection {
+    /// Opens descriptions, for the words that they are found by.
+    keyring: Keyring,
+    words: Words,
+}
+
+impl RequestProjection {
+    pub fn new(keyring: Keyring, master: &MasterKey) -> Self {
+        RequestProjection { keyring, words: Words::new(master) }
+    }
+}
 
 impl Projection for RequestProjection {
     fn tables(&self) -> &'static str {
-        include_str!("schema.sql")
+        concat!(include_str!("schema.sql"), include_str!("../../../server/src/notices/tables.sql"))
     }
 
     fn version(&self) -> u32 {
-        3
+        4
     }
 
     fn apply<'a>(
@@ -53,32 +71,43 @@ impl Projection for RequestProjection {
         schema: &'a Schema,
         records: &'a [Arc<Record>],
     ) -> BoxFuture<'a, Result<(), ApplyError>> {
-        Box::pin(apply(tx, schema, records))
+        Box::pin(apply(self, tx, schema, records))
     }
 }
 
 type Events<'a> = Vec<(&'a Arc<Record>, ProjectedEvent)>;
 type Rows = HashMap<String, RequestRow>;
 
-async fn apply(tx: &mut Tx, schema: &Schema, records: &[Arc<Record>]) -> Result<(), ApplyError> {
+async fn apply(
+    of: &RequestProjection,
+    tx: &mut Tx,
+    schema: &Schema,
+    records: &[Arc<Record>],
+) -> Result<(), ApplyError> {
     register::apply(tx, schema, records).await?;
     places::apply(tx, schema, records).await?;
     hotspots::apply(tx, schema, records).await?;
+    samen_server::notices::table::apply(tx, schema, records).await?;
     let mut events = Events::new();
     for record in records {
         let event = ProjectedEvent::of(record).map_err(|error| ApplyError::of(record, error))?;
         events.extend(event.map(|event| (record, event)));
     }
     let before = load(tx, schema, &events).await?;
+    let mut words = search::read(&of.keyring, &of.words, &events).await?;
     let mut rows = before.clone();
     for (record, event) in &events {
         let id = event.id(record);
-        let row = row::evolve(rows.remove(id), record, event)
+        let mut row = row::evolve(rows.remove(id), record, event)
             .ok_or_else(|| ApplyError::of(record, "its request is not known"))?;
+        if event.makes() {
+            row.words = words.remove(id).unwrap_or_default();
+        }
         rows.insert(id.to_owned(), row);
     }
     history::apply(tx, schema, &events, &before).await?;
     counts::apply(tx, schema, &before, &rows).await?;
+    search::apply(tx, schema, &before, &rows).await?;
     save(tx, schema, rows).await
 }
 
@@ -107,7 +136,8 @@ async fn save(tx: &mut Tx, schema: &Schema, rows: Rows) -> Result<(), ApplyError
             "INSERT INTO {s}.request (id, number, category, status, neighbourhood, channel,
                  urgency, norm_state, team, assignee, network, task, task_member, source, parent,
                  satisfaction, photos, latitude, longitude, created_at, updated_at, closed_at,
-                 due_at, look_at, filed_by, body, kept, description, reporter, address, answers) ",
+                 due_at, look_at, filed_by, body, kept, description, reporter, address, answers,
+                 words, week) ",
         );
         sql.values(rows.by_ref().take(CHUNK).map(values));
         sql.push(
@@ -123,7 +153,8 @@ async fn save(tx: &mut Tx, schema: &Schema, rows: Rows) -> Result<(), ApplyError
                   closed_at = excluded.closed_at, due_at = excluded.due_at,
                   look_at = excluded.look_at, body = excluded.body, kept = excluded.kept,
                   description = excluded.description, reporter = excluded.reporter,
-                  address = excluded.address, answers = excluded.answers",
+                  address = excluded.address, answers = excluded.answers,
+                  words = excluded.words",
         );
         sql.execute(tx).await?;
     }
@@ -131,8 +162,9 @@ async fn save(tx: &mut Tx, schema: &Schema, rows: Rows) -> Result<(), ApplyError
 }
 
 /// A row, in the order of the columns.
-fn values(row: RequestRow) -> [samen_log::sql::Arg; 31] {
+fn values(row: RequestRow) -> [samen_log::sql::Arg; 33] {
     let look_at = row.look_at();
+    let week = row.week();
     let kept = row.approach_at.as_ref().map(Message::encode_to_vec).unwrap_or_default();
     let body = row.body.encode_to_vec();
     let RequestRow {
@@ -143,14 +175,10 @@ fn values(row: RequestRow) -> [samen_log::sql::Arg; 31] {
         reporter,
         address,
         answers,
+        words,
         ..
     } = row;
-    let moment = |time: Option<&prost_types::Timestamp>| time.map_or(NONE, micros);
-    let degrees = |degrees: f64| (degrees * PER_DEGREE).round() as i64;
-    let (latitude, longitude) = match request.location {
-        Some(at) => (degrees(at.latitude), degrees(at.longitude)),
-        None => (NONE, NONE),
-    };
+    let (latitude, longitude) = place(request.location.as_ref());
     let handling = request.handling.unwrap_or_default();
     [
         request.id.into(),
@@ -184,5 +212,7 @@ fn values(row: RequestRow) -> [samen_log::sql::Arg; 31] {
         reporter.into(),
         address.into(),
         answers.into(),
+        search::encode(&words).into(),
+        week.into(),
     ]
 }

@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use prost::{DecodeError, Message};
 use samen_log::{Row, Schema, Sql};
 use samen_proto::requests::{
-    Duplicate, Location, NeighbourhoodCount, RequestFilter, ServiceRequest, Task, TaskState,
+    Duplicate, Location, NeighbourhoodCount, ServiceRequest, Task, TaskState,
 };
 use samen_server::paging::{self, Page, PageEnd};
-use samen_server::time::micros;
+use samen_server::time::to_proto;
 
+use super::filter::Filter;
 use super::row::{self, NONE, PER_DEGREE, RequestRow};
+use super::search;
 use crate::domain::location;
 
 /// Within which two requests of one kind are probably the same.
@@ -35,12 +37,29 @@ pub enum Visible {
 // === impl Visible ===
 
 impl Visible {
-    /// Whether they see it: in a query ([`restrict`]), and of what was read for
-    /// all.
+    /// Whether they see it, of what was read for all.
     pub fn sees(&self, row: &RequestRow) -> bool {
         match self {
             Visible::All => true,
             Visible::FiledBy(person) => row.filed_by == *person,
+        }
+    }
+
+    /// The same in a query.
+    pub fn restrict(&self, sql: &mut Sql) {
+        match self {
+            Visible::All => {}
+            Visible::FiledBy(person) => {
+                sql.push(" AND filed_by = ").bind(person.as_str());
+            }
+        }
+    }
+
+    /// What they see of it: who works on it is for staff.
+    pub fn shown(&self, request: ServiceRequest) -> ServiceRequest {
+        match self {
+            Visible::All => request,
+            Visible::FiledBy(_) => ServiceRequest { handling: None, ..request },
         }
     }
 }
@@ -50,19 +69,31 @@ pub async fn get(schema: &Schema, visible: &Visible, id: &str) -> sqlx::Result<O
     let select = format!("SELECT {} FROM {{s}}.request WHERE id = ", row::COLUMNS);
     let mut sql = Sql::new(schema, &select);
     sql.bind(id);
-    restrict(&mut sql, visible);
+    visible.restrict(&mut sql);
     let found = sql.fetch(&schema.db).await?;
-    found.first().map(RequestRow::read).transpose().map_err(|e| sqlx::Error::Decode(e.into()))
+    let mut row = found
+        .first()
+        .map(RequestRow::read)
+        .transpose()
+        .map_err(|e| sqlx::Error::Decode(e.into()))?;
+    if let Some(row) = &mut row {
+        row.body = visible.shown(std::mem::take(&mut row.body));
+    }
+    Ok(row)
 }
 
 /// These requests, for whoever then looks with [`Visible::sees`], without their
 /// sealed parts.
 pub async fn get_all(schema: &Schema, ids: &BTreeSet<String>) -> sqlx::Result<Vec<RequestRow>> {
-    let mut sql = Sql::new(schema, "SELECT body, filed_by FROM {s}.request WHERE id");
+    let mut sql = Sql::new(schema, "SELECT body, filed_by, words FROM {s}.request WHERE id");
     sql.any_of(ids.iter().map(String::as_str)).push(" ORDER BY number");
     let row = |row: &Row| {
-        let row = RequestRow { body: body(row, 0)?, filed_by: row.text(1), ..Default::default() };
-        Ok(row)
+        Ok(RequestRow {
+            body: body(row, 0)?,
+            filed_by: row.text(1),
+            words: search::decode(&row.bytes(2)),
+            ..Default::default()
+        })
     };
     let rows = sql.fetch(&schema.db).await?.iter().map(row).collect::<Result<_, _>>();
     rows.map_err(|e: DecodeError| sqlx::Error::Decode(e.into()))
@@ -72,19 +103,42 @@ pub async fn get_all(schema: &Schema, ids: &BTreeSet<String>) -> sqlx::Result<Ve
 pub async fn list(
     schema: &Schema,
     visible: &Visible,
-    filter: &RequestFilter,
+    filter: &Filter,
     from: &PageEnd,
     size: usize,
 ) -> sqlx::Result<Page<ServiceRequest>> {
+    let filter = filter.led(schema, visible).await?;
     let select = || {
-        let mut sql =
-            Sql::new(schema, "SELECT created_at, id, body FROM {s}.request WHERE number <= ");
-        sql.bind(from.newest);
-        restrict(&mut sql, visible);
-        narrow(&mut sql, filter);
+        let mut sql = filter.select(schema, "created_at, id, body", visible);
+        // The plus keeps SQLite from going by the numbers' index: nearly all
+        // of them are lower.
+        sql.push(" AND +number <= ").bind(from.newest);
         sql
     };
-    paging::read(&schema.db, from, size, select, |row| body(row, 2), Message::encoded_len).await
+    let request = |row: &Row| Ok(visible.shown(body(row, 2)?));
+    paging::read(&schema.db, from, size, select, request, Message::encoded_len).await
+}
+
+/// Requests for a file, oldest first: so many after a place, of those with a
+/// number up to `newest`. Gives the place where it ended, if more may follow.
+pub async fn oldest_first(
+    schema: &Schema,
+    filter: &Filter,
+    newest: u64,
+    after: Option<&(i64, String)>,
+    size: usize,
+) -> sqlx::Result<(Vec<ServiceRequest>, Option<(i64, String)>)> {
+    let filter = filter.led(schema, &Visible::All).await?;
+    let mut sql = filter.select(schema, "created_at, id, body", &Visible::All);
+    sql.push(" AND +number <= ").bind(newest);
+    if let Some((created_at, id)) = after {
+        sql.push(" AND (created_at, id) > ").row([(*created_at).into(), id.as_str().into()]);
+    }
+    sql.push(" ORDER BY created_at, id LIMIT ").bind(size as u64);
+    let rows = sql.fetch(&schema.db).await?;
+    let end = rows.last().filter(|_| rows.len() == size).map(|row| (row.int(0), row.text(1)));
+    let requests = rows.iter().map(|row| body(row, 2)).collect::<Result<_, _>>();
+    Ok((requests.map_err(|e| sqlx::Error::Decode(e.into()))?, end))
 }
 
 /// A page of tasks, newest first: open ones of these networks, and those that
@@ -168,7 +222,9 @@ pub async fn near(schema: &Schema, category: &str, at: &Location) -> sqlx::Resul
     let around = NEAR_METRES / METRES_PER_DEGREE;
     let aside = around / latitude.to_radians().cos().abs().max(0.01);
     let since = Timestamp::now().as_microsecond() - NEAR_DAYS * 86_400_000_000;
-    let mut sql = Sql::new(schema, "SELECT body FROM {s}.request WHERE category = ");
+    // Without bodies: every filing asks this.
+    let columns = "SELECT id, number, latitude, longitude, created_at";
+    let mut sql = Sql::new(schema, &format!("{columns} FROM {{s}}.request WHERE category = "));
     sql.bind(category).push(" AND created_at >= ").bind(since);
     for (column, from, to) in [
         (" AND latitude", latitude - around, latitude + around),
@@ -179,16 +235,15 @@ pub async fn near(schema: &Schema, category: &str, at: &Location) -> sqlx::Resul
     }
     sql.push(" AND closed_at = ").bind(NONE).push(" ORDER BY created_at DESC LIMIT 100");
     let rows = sql.fetch(&schema.db).await?;
-    let bodies: Result<Vec<_>, _> = rows.iter().map(|row| body(row, 0)).collect();
-    let mut found: Vec<_> = bodies
-        .map_err(|e| sqlx::Error::Decode(e.into()))?
-        .into_iter()
-        .filter_map(|request| {
-            let distance = location::distance(at, request.location.as_ref()?);
-            let ServiceRequest { id, number, create_time, .. } = request;
-            (distance <= NEAR_METRES).then_some(Duplicate { id, number, distance, create_time })
-        })
-        .collect();
+    let degrees = |row: &Row, column| row.int(column) as f64 / PER_DEGREE;
+    let duplicate = |row: &Row| {
+        let there = Location { latitude: degrees(row, 2), longitude: degrees(row, 3) };
+        let distance = location::distance(at, &there);
+        let create_time = Timestamp::from_microsecond(row.int(4)).ok().map(to_proto);
+        let (id, number) = (row.text(0), row.int(1) as u64);
+        (distance <= NEAR_METRES).then_some(Duplicate { id, number, distance, create_time })
+    };
+    let mut found: Vec<_> = rows.iter().filter_map(duplicate).collect();
     found.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.number.cmp(&b.number)));
     found.truncate(NEAR_SHOWN);
     Ok(found)
@@ -208,46 +263,6 @@ pub async fn counts(schema: &Schema) -> sqlx::Result<Vec<NeighbourhoodCount>> {
         closed: row.int(2) as u64,
     });
     Ok(counts.collect())
-}
-
-fn restrict(sql: &mut Sql, visible: &Visible) {
-    match visible {
-        Visible::All => {}
-        Visible::FiledBy(person) => {
-            sql.push(" AND filed_by = ").bind(person.as_str());
-        }
-    }
-}
-
-fn narrow(sql: &mut Sql, filter: &RequestFilter) {
-    if !filter.statuses.is_empty() {
-        sql.push(" AND status").any_of(filter.statuses.iter().copied());
-    }
-    if !filter.categories.is_empty() {
-        sql.push(" AND category").any_of(filter.categories.iter().map(String::as_str));
-    }
-    if !filter.neighbourhoods.is_empty() {
-        sql.push(" AND neighbourhood").any_of(filter.neighbourhoods.iter().map(String::as_str));
-    }
-    if let Some(from) = &filter.created_from {
-        sql.push(" AND created_at >= ").bind(micros(from));
-    }
-    if let Some(before) = &filter.created_before {
-        sql.push(" AND created_at < ").bind(micros(before));
-    }
-}
-
-/// What [`narrow`] does in a query, of a request that was read for all.
-pub fn matches(filter: &RequestFilter, request: &ServiceRequest) -> bool {
-    let RequestFilter {
-        statuses, categories, neighbourhoods, created_from, created_before, ..
-    } = filter;
-    let created = request.create_time.as_ref().map_or(0, micros);
-    (statuses.is_empty() || statuses.contains(&request.status))
-        && (categories.is_empty() || categories.contains(&request.category))
-        && (neighbourhoods.is_empty() || neighbourhoods.contains(&request.neighbourhood))
-        && created_from.as_ref().is_none_or(|from| created >= micros(from))
-        && created_before.as_ref().is_none_or(|before| created < micros(before))
 }
 
 fn body(row: &Row, column: usize) -> Result<ServiceRequest, DecodeError> {

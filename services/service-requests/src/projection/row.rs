@@ -9,9 +9,11 @@ use samen_proto::log::Sealed;
 use samen_proto::privacy::ContentErased;
 use samen_proto::requests::target::Target as To;
 use samen_proto::requests::*;
+use samen_server::calendar;
 use samen_server::privacy::left;
-use samen_server::time::{micros, to_proto};
+use samen_server::time::{from_proto, micros, to_proto};
 
+use super::search;
 use crate::domain::request::{Request, RequestEvent, imported_status};
 use crate::domain::status;
 
@@ -40,11 +42,13 @@ pub struct RequestRow {
     pub reporter: Vec<u8>,
     pub address: Vec<u8>,
     pub answers: Vec<u8>,
+    /// What the words of the description are in the store.
+    pub words: Vec<i64>,
 }
 
 /// The columns that [`RequestRow::read`] reads.
 pub const COLUMNS: &str =
-    "body, kept, filed_by, description, reporter, address, answers, task_member";
+    "body, kept, filed_by, description, reporter, address, answers, task_member, words";
 
 impl RequestRow {
     /// Reads [`COLUMNS`].
@@ -61,6 +65,7 @@ impl RequestRow {
             address: row.bytes(5),
             answers: row.bytes(6),
             task_member: row.text(7),
+            words: search::decode(&row.bytes(8)),
         })
     }
 
@@ -83,6 +88,19 @@ impl RequestRow {
             .map(micros)
             .min()
             .unwrap_or(NONE)
+    }
+
+    /// When it was reported.
+    pub fn created_at(&self) -> i64 {
+        moment(self.body.create_time.as_ref())
+    }
+
+    /// The week in which it was reported (ISO 8601, in Europe/Amsterdam): the
+    /// year times 100 and the week.
+    pub fn week(&self) -> i64 {
+        let created = self.body.create_time.as_ref().and_then(from_proto).unwrap_or_default();
+        let week = calendar::zone().to_datetime(created).date().iso_week_date();
+        i64::from(week.year()) * 100 + i64::from(week.week())
     }
 
     fn handling(&mut self) -> &mut Handling {
@@ -145,6 +163,9 @@ pub fn evolve(
                 [&mut row.description, &mut row.reporter, &mut row.address, &mut row.answers]
             {
                 *sealed = left(std::mem::take(sealed), &erased.key_ids);
+            }
+            if row.description.is_empty() {
+                row.words.clear();
             }
             return Some(row);
         }
@@ -345,6 +366,21 @@ fn status_changed(row: &mut RequestRow, record: &Record, changed: &StatusChanged
 fn link(body: &mut ServiceRequest, other: &str) {
     let linked: BTreeSet<_> = body.linked_ids.drain(..).chain([other.to_owned()]).collect();
     body.linked_ids = linked.into_iter().collect();
+}
+
+/// A moment as the columns have it.
+pub fn moment(time: Option<&prost_types::Timestamp>) -> i64 {
+    time.map_or(NONE, micros)
+}
+
+/// Degrees as the columns have them.
+pub fn units(degrees: f64) -> i64 {
+    (degrees * PER_DEGREE).round() as i64
+}
+
+/// Latitude and longitude as the columns have them.
+pub fn place(at: Option<&Location>) -> (i64, i64) {
+    at.map_or((NONE, NONE), |at| (units(at.latitude), units(at.longitude)))
 }
 
 pub fn encoded(sealed: Option<&Sealed>) -> Vec<u8> {

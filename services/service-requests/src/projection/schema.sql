@@ -43,7 +43,11 @@ CREATE TABLE IF NOT EXISTS {s}.request (
     description    bytea  NOT NULL,
     reporter       bytea  NOT NULL,
     address        bytea  NOT NULL,
-    answers        bytea  NOT NULL
+    answers        bytea  NOT NULL,
+    -- What the words of the description are in `search`, eight bytes each.
+    words          bytea  NOT NULL,
+    -- The ISO week in which it was reported: the year times 100 and the week.
+    week           bigint NOT NULL
 );
 -- Lists go newest first; the id decides between equal moments.
 CREATE INDEX IF NOT EXISTS request_created ON {t}request (created_at, id);
@@ -55,7 +59,30 @@ CREATE INDEX IF NOT EXISTS request_filed_by ON {t}request (filed_by, created_at,
 CREATE INDEX IF NOT EXISTS request_team ON {t}request (team, created_at, id);
 CREATE INDEX IF NOT EXISTS request_assignee ON {t}request (assignee, created_at, id);
 CREATE INDEX IF NOT EXISTS request_network ON {t}request (network, created_at, id);
+CREATE INDEX IF NOT EXISTS request_source ON {t}request (source, created_at, id);
+CREATE INDEX IF NOT EXISTS request_channel ON {t}request (channel, created_at, id);
+CREATE INDEX IF NOT EXISTS request_urgency ON {t}request (urgency, created_at, id);
+CREATE INDEX IF NOT EXISTS request_norm ON {t}request (norm_state, created_at, id);
+-- Of these few are wanted: they are put in order when they are read.
+CREATE INDEX IF NOT EXISTS request_updated ON {t}request (updated_at);
+CREATE INDEX IF NOT EXISTS request_closed ON {t}request (closed_at);
+CREATE INDEX IF NOT EXISTS request_due ON {t}request (due_at);
+CREATE INDEX IF NOT EXISTS request_place ON {t}request (latitude, longitude);
+CREATE INDEX IF NOT EXISTS request_rated ON {t}request (satisfaction) WHERE satisfaction > 0;
+CREATE INDEX IF NOT EXISTS request_photo ON {t}request (photos) WHERE photos > 0;
 CREATE INDEX IF NOT EXISTS request_look ON {t}request (look_at);
+CREATE UNIQUE INDEX IF NOT EXISTS request_number ON {t}request (number);
+-- The few that are parts.
+CREATE INDEX IF NOT EXISTS request_parent ON {t}request (parent) WHERE parent <> '';
+
+-- Which requests have a word in their description. A word stands here as eight
+-- bytes of an HMAC over its stem, and in the order of lists.
+CREATE TABLE IF NOT EXISTS {s}.search (
+    token      bigint NOT NULL,
+    created_at bigint NOT NULL,
+    id         text   NOT NULL,
+    PRIMARY KEY (token, created_at, id)
+);
 
 -- All that happened to requests.
 CREATE TABLE IF NOT EXISTS {s}.history (

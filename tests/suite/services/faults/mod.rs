@@ -19,11 +19,12 @@ mod projector;
 mod wire;
 
 use std::collections::HashMap;
+use std::iter::once;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::RngExt;
-use samen_log::{Location, Log};
+use samen_log::{Location, Log, Record};
 use samen_proto::log::Position;
 use samen_proto::requests::request_service_client::RequestServiceClient;
 use samen_proto::requests::{FileRequestResponse, GetRequestRequest};
@@ -44,6 +45,9 @@ type Client = RequestServiceClient<Authorised>;
 const LOG: &str = "gm0384.requests";
 /// How long a client rests before it asks again.
 const REST: Duration = Duration::from_millis(50);
+
+/// How long a log is watched to see whether something is added.
+const STILL: Duration = Duration::from_secs(2);
 
 /// What clients asked and what they were told.
 #[derive(Clone, Default)]
@@ -117,20 +121,33 @@ impl Told {
     async fn check_told(&self, place: &(String, String)) -> usize {
         let location: Location = location_of(place).await;
         let log = Log::open(&location, LOG, CancellationToken::new()).await.expect("the log");
-        let records = read_all(&log).await;
+        let records = settled(&log).await;
         assert_eq!(verify(&log).await, records.len() as u64);
         let mut positions: Vec<_> = commands(&log).await.into_values().collect();
         positions.sort_unstable();
-        // The first of them brought the catalogue.
-        let all: Vec<_> = (CATALOGUE_RECORDS..=records.len() as u64).collect();
+        // The first of them brought the catalogue; no command tells people.
+        let told = |record: &Record| record.r#type.starts_with("samen.notices.");
+        let filed = records.iter().skip(CATALOGUE_RECORDS as usize).filter(|record| !told(record));
+        let all: Vec<_> = once(1).chain(filed.map(|record| record.position)).collect();
         assert_eq!(positions, all, "each command wrote one record");
         for (id, number) in &self.lock().filed {
             let record = &records[*number as usize - 1];
             assert_eq!(record.stream, format!("request/{id}"));
             assert_eq!(record.r#type, "samen.requests.v1.RequestFiled");
         }
-        records.len() - CATALOGUE_RECORDS as usize
+        all.len() - 1
     }
+}
+
+/// The records of a log, once people are told and nothing is added any more.
+async fn settled(log: &Log) -> Vec<Arc<Record>> {
+    eventually(SOON, "nothing is added any more", async || {
+        let before = log.newest().await.expect("the log").map(|newest| newest.position);
+        tokio::time::sleep(STILL).await;
+        let records = read_all(log).await;
+        (records.last().map(|record| record.position) == before).then_some(records)
+    })
+    .await
 }
 
 /// Clients that file one report after another, until they are stopped.

@@ -366,6 +366,19 @@ pub fn spoke_for_themselves(record: &Record) -> bool {
     }
 }
 
+/// Who is told of a request that begins with this record: the reporter's
+/// pseudonymous id; empty for whoever has its secret, where an employee or
+/// another system entered it. `None` for one of the past, which has nobody, and
+/// for a part, whose whole has.
+pub fn reporter_of(first: &Record) -> Option<String> {
+    match decode(first) {
+        Ok(Some(RequestEvent::RequestFiled(filed))) if filed.parent_id.is_empty() => {
+            Some(if own_channel(filed.channel()) { first.actor.clone() } else { String::new() })
+        }
+        _ => None,
+    }
+}
+
 /// Whether people come by it themselves.
 pub fn own_channel(channel: Channel) -> bool {
     matches!(channel, Channel::Web | Channel::App)
