@@ -258,7 +258,7 @@ async fn duplicates_are_suggested_and_go_on_in_one(setup: Setup) {
     let now = desk.see(&duplicate.id, merged.position.clone()).await;
     assert_eq!((now.status(), &now.merged_into_id), (Status::Merged, &first.id));
     let main = desk.see(&first.id, merged.position).await;
-    assert_eq!(main.linked_ids, [duplicate.id.clone()]);
+    assert_eq!(main.linked_ids, std::slice::from_ref(&duplicate.id));
     // What is closed does not take another one.
     desk.change(&main, Status::Resolved, "Gemaakt").await;
     let other = desk.see(&far.id, None).await;

@@ -75,7 +75,7 @@ async fn tamper(deployment: &Deployment, sql: &str) {
                 .rows_affected()
         }
     };
-    assert_eq!(changed, 1);
+    assert_ne!(changed, 0, "{sql}");
 }
 
 async fn logs_at_work_are_verified_and_signed_for(setup: Setup) {
