@@ -12,7 +12,7 @@ use samen_log::{Log, Record};
 use samen_proto::contract;
 use samen_proto::operations::{GetStatusRequest, Task, TaskState};
 use samen_tests::deployment::{Deployment, Setup};
-use samen_tests::{eventually, place};
+use samen_tests::{CATALOGUE_RECORDS, eventually, place};
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
@@ -267,7 +267,7 @@ async fn what_has_left_the_exchange_comes_from_its_owner() {
     suite.forget_regional().await;
     suite.outlive().await;
     suite.file(5).await;
-    published(&suite.context, 55).await;
+    published(&suite.context, CATALOGUE_RECORDS + 55).await;
 
     // The owner is not there: somebody has to know what is waited for.
     suite.deployment.kill_service(REQUESTS);
@@ -287,7 +287,7 @@ async fn what_has_left_the_exchange_comes_from_its_owner() {
     suite.deployment.start_service(REGIONAL, &[]).await;
     suite.told(REGIONAL, "projector", "must come from its owner: ").await;
     suite.deployment.start_service(REQUESTS, &[]).await;
-    suite.compare(51).await;
+    suite.compare(CATALOGUE_RECORDS + 51).await;
     suite.well().await;
 
     // It is back on the stream: the door that it knows is closed, and what
@@ -296,7 +296,7 @@ async fn what_has_left_the_exchange_comes_from_its_owner() {
     suite.deployment.kill_service(REQUESTS);
     suite.resident = suite.deployment.requests_at(replica, "r", &["resident"]).await;
     suite.file(20).await;
-    suite.compare(51).await;
+    suite.compare(CATALOGUE_RECORDS + 51).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
