@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use prost::{DecodeError, Message};
+use samen_log::record::timestamp;
 use samen_log::{Row, Schema, Sql};
 use samen_proto::requests::{
     Duplicate, Location, NeighbourhoodCount, RequestFilter, ServiceRequest, Task, TaskState,
@@ -168,7 +169,9 @@ pub async fn near(schema: &Schema, category: &str, at: &Location) -> sqlx::Resul
     let around = NEAR_METRES / METRES_PER_DEGREE;
     let aside = around / latitude.to_radians().cos().abs().max(0.01);
     let since = Timestamp::now().as_microsecond() - NEAR_DAYS * 86_400_000_000;
-    let mut sql = Sql::new(schema, "SELECT body FROM {s}.request WHERE category = ");
+    let text = "SELECT id, number, latitude, longitude, created_at
+                FROM {s}.request WHERE category = ";
+    let mut sql = Sql::new(schema, text);
     sql.bind(category).push(" AND created_at >= ").bind(since);
     for (column, from, to) in [
         (" AND latitude", latitude - around, latitude + around),
@@ -179,15 +182,19 @@ pub async fn near(schema: &Schema, category: &str, at: &Location) -> sqlx::Resul
     }
     sql.push(" AND closed_at = ").bind(NONE).push(" ORDER BY created_at DESC LIMIT 100");
     let rows = sql.fetch(&schema.db).await?;
-    let bodies: Result<Vec<_>, _> = rows.iter().map(|row| body(row, 0)).collect();
-    let mut found: Vec<_> = bodies
-        .map_err(|e| sqlx::Error::Decode(e.into()))?
-        .into_iter()
-        .filter_map(|request| {
-            let distance = location::distance(at, request.location.as_ref()?);
-            let ServiceRequest { id, number, create_time, .. } = request;
-            (distance <= NEAR_METRES).then_some(Duplicate { id, number, distance, create_time })
+    let mut found: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let degrees = |column| row.int(column) as f64 / PER_DEGREE;
+            let there = Location { latitude: degrees(2), longitude: degrees(3) };
+            Duplicate {
+                id: row.text(0),
+                number: row.int(1) as u64,
+                distance: location::distance(at, &there),
+                create_time: Some(timestamp(row.int(4))),
+            }
         })
+        .filter(|found| found.distance <= NEAR_METRES)
         .collect();
     found.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.number.cmp(&b.number)));
     found.truncate(NEAR_SHOWN);
