@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use prost::{DecodeError, Message};
+use samen_log::record::timestamp;
 use samen_log::{Row, Schema, Sql};
 use samen_proto::requests::{
     Duplicate, Location, NeighbourhoodCount, ServiceRequest, Task, TaskState,
 };
 use samen_server::paging::{self, Page, PageEnd};
-use samen_server::time::to_proto;
 
 use super::filter::Filter;
 use super::row::{self, NONE, PER_DEGREE, RequestRow};
@@ -222,9 +222,9 @@ pub async fn near(schema: &Schema, category: &str, at: &Location) -> sqlx::Resul
     let around = NEAR_METRES / METRES_PER_DEGREE;
     let aside = around / latitude.to_radians().cos().abs().max(0.01);
     let since = Timestamp::now().as_microsecond() - NEAR_DAYS * 86_400_000_000;
-    // Without bodies: every filing asks this.
-    let columns = "SELECT id, number, latitude, longitude, created_at";
-    let mut sql = Sql::new(schema, &format!("{columns} FROM {{s}}.request WHERE category = "));
+    let text = "SELECT id, number, latitude, longitude, created_at
+                FROM {s}.request WHERE category = ";
+    let mut sql = Sql::new(schema, text);
     sql.bind(category).push(" AND created_at >= ").bind(since);
     for (column, from, to) in [
         (" AND latitude", latitude - around, latitude + around),
@@ -235,15 +235,20 @@ pub async fn near(schema: &Schema, category: &str, at: &Location) -> sqlx::Resul
     }
     sql.push(" AND closed_at = ").bind(NONE).push(" ORDER BY created_at DESC LIMIT 100");
     let rows = sql.fetch(&schema.db).await?;
-    let degrees = |row: &Row, column| row.int(column) as f64 / PER_DEGREE;
-    let duplicate = |row: &Row| {
-        let there = Location { latitude: degrees(row, 2), longitude: degrees(row, 3) };
-        let distance = location::distance(at, &there);
-        let create_time = Timestamp::from_microsecond(row.int(4)).ok().map(to_proto);
-        let (id, number) = (row.text(0), row.int(1) as u64);
-        (distance <= NEAR_METRES).then_some(Duplicate { id, number, distance, create_time })
-    };
-    let mut found: Vec<_> = rows.iter().filter_map(duplicate).collect();
+    let mut found: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let degrees = |column| row.int(column) as f64 / PER_DEGREE;
+            let there = Location { latitude: degrees(2), longitude: degrees(3) };
+            Duplicate {
+                id: row.text(0),
+                number: row.int(1) as u64,
+                distance: location::distance(at, &there),
+                create_time: Some(timestamp(row.int(4))),
+            }
+        })
+        .filter(|found| found.distance <= NEAR_METRES)
+        .collect();
     found.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.number.cmp(&b.number)));
     found.truncate(NEAR_SHOWN);
     Ok(found)
