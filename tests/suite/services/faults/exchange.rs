@@ -49,7 +49,12 @@ impl Suite {
     /// Files so many, and waits until their reporters were told.
     async fn file(&mut self, reports: usize) {
         file(&mut self.resident, reports).await;
-        eventually(SOON, "their reporters are told", async || {
+        self.told_all().await;
+    }
+
+    /// Waits until all reporters were told: the log is still then.
+    async fn told_all(&self) {
+        eventually(SOON, "all reporters are told", async || {
             let records = read_all(&self.log).await;
             let of = |kind| records.iter().filter(|record| record.r#type.ends_with(kind)).count();
             (of(".RequestFiled") == of(".NoticeSent")).then_some(())
@@ -60,6 +65,7 @@ impl Suite {
     /// Waits until regional collaboration has seen all of the log, and compares
     /// the stream, which begins at this position, and its rows with the log.
     async fn compare(&self, first: u64) {
+        self.told_all().await;
         assert_is_the_log_from(&self.context, &self.log, first).await;
         let records = read_all(&self.log).await;
         let last = records.last().expect("a record");
