@@ -52,7 +52,7 @@ async fn file(deployment: &Deployment) -> String {
     zoe.file_request(report("De lamp is kapot")).await.expect("filed").into_inner().id
 }
 
-fn picture(format: ImageFormat) -> Vec<u8> {
+pub fn picture(format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     let picture = RgbImage::from_pixel(WIDTH, HEIGHT, Rgb([20, 20, 220]));
     picture.write_to(&mut bytes, format).expect("a picture");
@@ -60,7 +60,7 @@ fn picture(format: ImageFormat) -> Vec<u8> {
 }
 
 /// A JPEG whose EXIF says where it was taken.
-fn located() -> Vec<u8> {
+pub fn located() -> Vec<u8> {
     let plain = picture(ImageFormat::Jpeg);
     let mut tiff = b"II*\0\x08\0\0\0\x01\0".to_vec();
     // The artist, as text behind the only entry.
