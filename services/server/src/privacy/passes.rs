@@ -131,3 +131,60 @@ fn with_texts() -> Vec<String> {
     });
     sealed.map(|event| event.full_name().to_owned()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLOSING: Closing = Closing { kind: "request", since: |before, _| before };
+
+    #[test]
+    fn a_term_after_closing_looks_at_every_type_with_a_text() {
+        let retention = Retention::shipped(&[CLOSING.kind]).expect("our own file");
+        let passes = Pass::all(&retention, &[CLOSING]);
+        let closed = |past: bool| {
+            let of =
+                |pass: &&Pass| matches!(pass.rule, Rule::Closed(..)) && pass.of_the_past == past;
+            let passes: Vec<_> = passes.iter().filter(of).collect();
+            assert_eq!(passes.len(), 1);
+            passes[0].kinds.clone()
+        };
+        let requests = closed(false);
+        for event in [
+            "RequestFiled",
+            "RequestAmended",
+            "StatusChanged",
+            "NoteAdded",
+            "MessageSent",
+            "MessageReceived",
+            "TaskDone",
+            "TaskReturned",
+            "PhotoAdded",
+            "FeedbackGiven",
+        ] {
+            assert!(requests.contains(&format!("samen.requests.v1.{event}")), "{event}");
+        }
+        assert!(!requests.iter().any(|kind| kind.ends_with("RequestRouted")));
+        assert!(closed(true).iter().any(|kind| kind.ends_with("RequestImported")));
+        // Another service's log knows nothing that is closed.
+        assert!(Pass::all(&retention, &[]).iter().all(|p| matches!(p.rule, Rule::Field(_))));
+    }
+
+    #[test]
+    fn what_waits_comes_when_it_is_due_and_a_page_at_a_time() {
+        let mut pass = Pass::all(&Retention::shipped(&["request"]).expect("our own file"), &[])
+            .pop()
+            .expect("a term");
+        let at = |second: i64| Timestamp::from_second(second).expect("a small number");
+        pass.wait((1..=150).map(|n| (n, at(1_000 - n as i64))).collect());
+        assert!(pass.due(at(849)).is_empty());
+        // The soonest first.
+        let due: Vec<u64> = pass.due(at(900)).into_keys().collect();
+        assert_eq!(due, (100..=150).collect::<Vec<_>>());
+        assert_eq!(pass.due(at(2_000)).len(), 99);
+        pass.wait((1..=150).map(|n| (n, at(0))).collect());
+        assert_eq!(pass.due(at(0)).len(), PAGE);
+        assert_eq!(pass.due(at(0)).len(), 50);
+        assert!(pass.due(at(0)).is_empty());
+    }
+}
