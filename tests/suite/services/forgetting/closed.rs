@@ -234,8 +234,8 @@ async fn what_was_closed_long_enough_is_gone_from_every_door(setup: Setup) {
         assert!(!file(&deployment, format).await.contains(MARK));
     }
     assert_eq!(file(&deployment, ExportFormat::Csv).await, csv);
-    let page = web::get(&deployment.reports_address(), &format!("/melding/{}", filed.secret));
-    let page = page.await.expect("a page");
+    let path = format!("/melding/{}", filed.secret);
+    let page = web::get(&deployment.reports_address(), &path).await.expect("a page");
     assert!(page.starts_with("HTTP/1.1 200") && !page.contains(MARK), "{page}");
     let mut photos = PhotoServiceClient::new(deployment.at_requests("h", &["handler"]).await);
     let shown = link(&mut photos, &id, &photo).await;
