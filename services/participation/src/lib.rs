@@ -52,7 +52,7 @@ impl Participation {
         let projection = projection::ParticipationProjection;
         let core = Core::open(deployment, location, NAME, |_| projection).await?;
         let spoke = domain::contribution::spoke_for_themselves;
-        let privacy = Privacy::start(&core, keeping, spoke).await?;
+        let privacy = Privacy::start(&core, keeping, spoke, &[]).await?;
         core.project(&[]).await?;
         let Core { log, keyring, .. } = &core;
         let changes = Changes::start(&core);

@@ -10,6 +10,7 @@ use anyhow::Context;
 use axum::Router;
 use clap::Args;
 use http::Uri;
+use samen_requests::domain::request::CLOSING;
 use samen_server::area::Area;
 use samen_server::calendar::Calendar;
 use samen_server::connections::{Connection, Connections};
@@ -112,10 +113,12 @@ pub fn calendar(configured: &str) -> Result<Calendar, Misconfigured> {
 /// keys, and terms: `shipped`, `none`, or a file.
 pub fn keeping(destroyed: &Path, retention: &str) -> Result<Keeping, Misconfigured> {
     let destroyed = DestroyedList::at(destroyed).map_err(wrong("SAMEN_DESTROYED_KEYS"))?;
+    // Of all services: they share one file.
+    let closed = [CLOSING.kind];
     let retention = match retention {
-        "shipped" => Retention::shipped(),
+        "shipped" => Retention::shipped(&closed),
         "none" => Ok(Retention::none()),
-        file => Retention::parse(&read("SAMEN_RETENTION", Path::new(file))?),
+        file => Retention::parse(&read("SAMEN_RETENTION", Path::new(file))?, &closed),
     };
     let retention = retention.map_err(wrong("SAMEN_RETENTION"))?;
     Ok(Keeping { destroyed, retention: Arc::new(retention) })

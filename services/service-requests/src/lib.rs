@@ -110,7 +110,8 @@ impl Requests {
         let projection = |keyring: &Keyring| RequestProjection::new(keyring.clone(), &master);
         let core = Core::open(deployment, location, NAME, projection).await?;
         let spoke = domain::request::spoke_for_themselves;
-        let privacy = Privacy::start(&core, keeping, spoke).await?;
+        let closing = [domain::request::CLOSING];
+        let privacy = Privacy::start(&core, keeping, spoke, &closing).await?;
         let Settings { catalogue, photos, open311 } = settings;
         if let Some(catalogue) = catalogue {
             seed::sow(&core.log, catalogue).await?;

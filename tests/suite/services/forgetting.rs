@@ -3,11 +3,13 @@
 //! - [`gone`]: what is forgotten is found nowhere, and nothing else is touched;
 //! - [`kept`]: holds refuse, and come too late for what is being erased;
 //! - [`terms`]: terms refuse, and erase by themselves; holds defer them;
+//! - [`closed`]: what is closed for long is erased as a whole;
 //! - [`steps`]: whatever step a crash interrupts, it is completed, once;
 //! - [`put_back`]: a log and keys from before a forgetting revive nobody;
 //! - [`given`]: what is held about a person, given to them;
 //! - [`named`]: by which names a person can be meant.
 
+mod closed;
 mod given;
 mod gone;
 mod kept;

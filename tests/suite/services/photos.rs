@@ -28,7 +28,7 @@ in_both_setups!(
     with_the_texts_of_a_request_its_photos_go,
 );
 
-type Photos = PhotoServiceClient<Authorised>;
+pub type Photos = PhotoServiceClient<Authorised>;
 
 /// What a phone writes into a photo.
 const PLACE: &str = "52.3391N 4.9616E";
@@ -75,24 +75,24 @@ pub fn located() -> Vec<u8> {
     [&plain[..2], &[0xff, 0xe1], &length, b"Exif\0\0", &tiff, &plain[2..]].concat()
 }
 
-fn add(id: &str, content: Vec<u8>) -> AddPhotoRequest {
+pub fn add(id: &str, content: Vec<u8>) -> AddPhotoRequest {
     AddPhotoRequest { request_id: new_id(), id: id.to_owned(), content }
 }
 
-async fn link(photos: &mut Photos, id: &str, photo_id: &str) -> GetPhotoLinkResponse {
+pub async fn link(photos: &mut Photos, id: &str, photo_id: &str) -> GetPhotoLinkResponse {
     let ask = GetPhotoLinkRequest { id: id.to_owned(), photo_id: photo_id.to_owned() };
     photos.get_photo_link(ask).await.expect("a link").into_inner()
 }
 
 /// What a link shows: its head, in small letters, and the picture.
-async fn show(deployment: &Deployment, path: &str) -> (String, Vec<u8>) {
+pub async fn show(deployment: &Deployment, path: &str) -> (String, Vec<u8>) {
     let answer = web::get_bytes(&deployment.reports_address(), path).await.expect("an answer");
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").expect("a head");
     let head = String::from_utf8(answer[..end].to_vec()).expect("text").to_lowercase();
     (head, answer[end + 4..].to_vec())
 }
 
-async fn assert_nothing(deployment: &Deployment, path: &str) {
+pub async fn assert_nothing(deployment: &Deployment, path: &str) {
     let (head, body) = show(deployment, path).await;
     assert!(head.starts_with("http/1.1 404"), "{path}: {head}");
     assert!(body.is_empty(), "{path}: {}", body.escape_ascii());

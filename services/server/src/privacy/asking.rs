@@ -23,7 +23,7 @@ pub const TRIES: usize = 5;
 /// when nobody waits.
 const WAIT: Duration = Duration::from_secs(20);
 /// Keys of one redaction: what fits into one record.
-const MAX_KEYS: usize = 3_000;
+pub const MAX_KEYS: usize = 3_000;
 
 /// What is asked about an erasure.
 pub enum Ask {
@@ -78,7 +78,7 @@ impl Privacy {
         let RedactTextRequest { stream, versions, .. } = message;
         for _ in 0..TRIES {
             let (holds, guard) = self.holds.read::<Rejection>().await.map_err(reply::command)?;
-            let records = self.stream(stream, u64::MAX).await?;
+            let records = self.stream(stream).await?;
             let beginner = records.first().filter(|first| (self.spoke)(first)).cloned();
             let last = records.last().map_or(0, |record| record.version);
             if let Some(version) = versions.iter().find(|version| !(1..=last).contains(*version)) {

@@ -13,6 +13,9 @@ use samen_proto::log::Sealed;
 
 use super::{Failure, SpokeForThemselves};
 
+/// Records of a stream read at once.
+const PAGE: usize = 500;
+
 /// One sealed field of a record.
 #[derive(Clone, Debug)]
 pub struct Content {
@@ -117,6 +120,20 @@ pub async fn of_person(
         }
     }
     Ok(held)
+}
+
+/// All records of a stream.
+pub async fn stream(log: &Log, stream: &str) -> Result<Vec<Arc<Record>>, Failure> {
+    let mut found: Vec<Arc<Record>> = Vec::new();
+    loop {
+        let seen = found.last().map_or(0, |record| record.version);
+        let page = log.read_stream(stream, seen, PAGE).await?;
+        let more = page.len() == PAGE;
+        found.extend(page);
+        if !more {
+            return Ok(found);
+        }
+    }
 }
 
 /// Whose own everything in a stream is: who began it for themselves.

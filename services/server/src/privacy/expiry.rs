@@ -1,9 +1,12 @@
 //! Asks for what has been kept long enough to be erased: a reconciler that
 //! looks now and then, also after a time in which nothing ran. What it asks
 //! stands in the log like what an officer asks, and the eraser carries it out.
+//!
+//! A term goes through the records that its texts stand in, each once it can be
+//! due. One that then has to wait, because something must be kept or is not
+//! closed for that long, is remembered until it is looked at again.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +21,21 @@ use samen_log::{
 use samen_proto::operations::TaskKind;
 use samen_proto::privacy::{ErasureReason, TextRedacted};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use super::asking::MAX_KEYS;
 use super::content::{self, Held};
 use super::eraser::new_event;
 use super::holds::{Holds, Register};
+use super::passes::{Pass, Rule};
 use super::requests::Redaction;
-use super::retention::{Retention, Term};
-use super::{Failure, SpokeForThemselves};
+use super::retention::{Retention, began};
+use super::{Closing, Failure, SpokeForThemselves};
 
 /// How often it looks at most and at least; in between as often as the
 /// shortest term.
 const EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3600)];
-/// Records that are due, looked at together.
-const PAGE: usize = 100;
-/// What is asked at the same time.
+/// Streams that something is asked of at the same time.
 const ASKING: usize = 64;
 /// Who makes these records.
 const ACTOR: &str = "retention";
@@ -44,18 +48,13 @@ pub struct Expiry {
     holds: Register,
     spoke: SpokeForThemselves,
     task: Task,
-    /// How far each term is, by event and field.
-    at: HashMap<(String, String), At>,
+    passes: Vec<Pass>,
 }
 
-/// How far one term is.
-#[derive(Default)]
-struct At {
-    /// Up to where nothing is left, but for what waits.
-    seen: u64,
-    /// When what was seen is due, and where it stands; the soonest first.
-    waiting: BinaryHeap<Reverse<(Timestamp, u64)>>,
-}
+/// Texts, and from when on they are asked for.
+type Texts = Vec<(Timestamp, Held)>;
+/// When to look at a record again, by its position.
+type Waits = BTreeMap<u64, Timestamp>;
 
 impl Expiry {
     pub fn new(
@@ -64,28 +63,29 @@ impl Expiry {
         retention: Arc<Retention>,
         holds: Register,
         spoke: SpokeForThemselves,
+        closing: &[Closing],
         tasks: &Tasks,
     ) -> Self {
         Expiry {
             log: log.clone(),
             keyring: keyring.clone(),
+            passes: Pass::all(&retention, closing),
             retention,
             holds,
             spoke,
             task: tasks.add(TaskKind::Eraser, "retention"),
-            at: HashMap::new(),
         }
     }
 
     /// Looks until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let [shortest, longest] = EVERY;
-        let retention = self.retention.clone();
-        let every = retention.shortest().unwrap_or(longest).clamp(shortest, longest);
+        let every = self.retention.shortest().unwrap_or(longest).clamp(shortest, longest);
+        let mut passes = std::mem::take(&mut self.passes);
         loop {
             let looked = tokio::select! {
                 () = shutdown.cancelled() => return,
-                looked = self.look(&retention) => looked,
+                looked = self.look(&mut passes) => looked,
             };
             match looked {
                 Ok(()) => self.task.running(),
@@ -101,148 +101,165 @@ impl Expiry {
         }
     }
 
-    async fn look(&mut self, retention: &Retention) -> Result<(), Failure> {
+    async fn look(&self, passes: &mut [Pass]) -> Result<(), Failure> {
         let now = Timestamp::now();
         let head = self.log.newest().await?.map_or(0, |newest| newest.position);
-        for term in retention.erasing() {
-            let name = (term.event.clone(), term.field.clone());
-            let mut at = self.at.remove(&name).unwrap_or_default();
-            let asked = if term.is_of_the_past() {
-                self.ask_in_any_order(retention, term, &mut at, head, now).await
-            } else {
-                self.ask_in_order(retention, term, &mut at, head, now).await
-            };
-            self.at.insert(name, at);
-            asked?;
+        for pass in passes {
+            self.ask_again(pass, now).await?;
+            self.go_on(pass, head, now).await?;
         }
         Ok(())
     }
 
-    /// Asks for what is due under a term whose records come in the order in
-    /// which they are due: looks no further than the first that is not.
-    async fn ask_in_order(
-        &self,
-        retention: &Retention,
-        term: &Term,
-        at: &mut At,
-        head: u64,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        let mut left = false;
-        let kinds = Wanted::Kinds(vec![term.event.clone()]);
-        let mut pages = pin!(self.log.scan(kinds, at.seen, head));
-        while let Some(page) = pages.try_next().await? {
-            let count = page.records.len();
-            let due: Vec<_> = page
-                .records
-                .into_iter()
-                .take_while(|record| retention.erased_at(term, record) <= now)
-                .collect();
-            let all = due.len() == count;
-            left |= !self.ask(term, due, now).await?.is_empty() || !all;
-            if !left {
-                at.seen = page.seen;
-            }
-            if !all {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// The same for one whose records say themselves when they were: each is
-    /// looked at once, and remembered until it is due.
-    async fn ask_in_any_order(
-        &self,
-        retention: &Retention,
-        term: &Term,
-        at: &mut At,
-        head: u64,
-        now: Timestamp,
-    ) -> Result<(), Failure> {
-        let kinds = Wanted::Kinds(vec![term.event.clone()]);
-        let mut pages = pin!(self.log.scan(kinds, at.seen, head));
-        while let Some(page) = pages.try_next().await? {
-            let due = page
-                .records
-                .iter()
-                .map(|record| Reverse((retention.erased_at(term, record), record.position)));
-            at.waiting.extend(due);
-            at.seen = page.seen;
-        }
-        let mut held = Vec::new();
+    /// Asks for what was seen before, and is to be looked at by now.
+    async fn ask_again(&self, pass: &mut Pass, now: Timestamp) -> Result<(), Failure> {
+        let mut again = Waits::new();
         let mut asked = Ok(());
         while asked.is_ok() {
-            let mut due = Vec::new();
-            let is_due = |Reverse((when, _)): &Reverse<(Timestamp, u64)>| *when <= now;
-            while due.len() < PAGE && at.waiting.peek().is_some_and(is_due) {
-                due.extend(at.waiting.pop().map(|Reverse(next)| next));
-            }
+            let due = pass.due(now);
             if due.is_empty() {
                 break;
             }
-            let positions = due.iter().map(|(_, position)| *position);
-            match self.ask_at(term, positions.collect(), now).await {
-                Ok(kept) => held.extend(due.into_iter().filter(|(_, at)| kept.contains(at))),
+            match self.ask_at(&pass.rule, due.keys().copied(), now).await {
+                Ok(waits) => again.extend(waits),
                 Err(error) => {
-                    held.extend(due);
+                    again.extend(due);
                     asked = Err(error);
                 }
             }
         }
-        at.waiting.extend(held.into_iter().map(Reverse));
+        pass.wait(again);
         asked
     }
 
-    /// Asks for what a term is about in the records at these positions. Gives
-    /// where a hold keeps it.
+    /// Asks for what is due in the records that were not seen yet. Where they
+    /// come in the order in which they are due, it looks no further than the
+    /// first that is not.
+    async fn go_on(&self, pass: &mut Pass, head: u64, now: Timestamp) -> Result<(), Failure> {
+        let kinds = Wanted::Kinds(pass.kinds.clone());
+        let mut pages = pin!(self.log.scan(kinds, pass.seen, head));
+        while let Some(page) = pages.try_next().await? {
+            let (mut due, mut seen, mut later) = (Vec::new(), page.seen, Waits::new());
+            for record in page.records {
+                let when = pass.rule.soonest(&record);
+                if when <= now {
+                    due.push(record);
+                } else if pass.of_the_past {
+                    later.insert(record.position, when);
+                } else {
+                    seen = record.position - 1;
+                    break;
+                }
+            }
+            later.extend(self.ask(&pass.rule, due, now).await?);
+            pass.wait(later);
+            pass.seen = seen;
+            if seen < page.seen {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for what a rule is about in the records at these positions.
     async fn ask_at(
         &self,
-        term: &Term,
-        positions: Vec<u64>,
+        rule: &Rule,
+        positions: impl Iterator<Item = u64>,
         now: Timestamp,
-    ) -> Result<HashSet<u64>, Failure> {
-        let mut records = Vec::with_capacity(positions.len());
+    ) -> Result<Waits, Failure> {
+        let mut records = Vec::new();
         for position in positions {
             records.extend(self.log.read(position - 1, 1).await?);
         }
-        self.ask(term, records, now).await
+        self.ask(rule, records, now).await
     }
 
-    /// The same of these records.
+    /// The same of these records. Gives those that have to wait.
     async fn ask(
         &self,
-        term: &Term,
-        due: Vec<Arc<Record>>,
+        rule: &Rule,
+        records: Vec<Arc<Record>>,
         now: Timestamp,
-    ) -> Result<HashSet<u64>, Failure> {
-        let mut held = Vec::new();
-        for record in due {
-            // A person's own key ends with the person, not with a record.
-            let of_term = content::of(&record)?.into_iter().filter(|content| {
-                content.field == term.field && !content.sealed.key_id.starts_with("person/")
-            });
-            held.extend(of_term.map(|content| Held { record: record.clone(), content }));
+    ) -> Result<Waits, Failure> {
+        let about: BTreeSet<u64> = records.iter().map(|record| record.position).collect();
+        // First: who opens or holds something from here on is noticed by these.
+        let (holds, guard) = self.holds.read().await.map_err(failure)?;
+        let held = self.held(rule, &records).await?;
+        let (texts, versions) = match rule {
+            Rule::Field(_) => (held.into_iter().map(|held| (now, held)).collect(), BTreeMap::new()),
+            Rule::Closed(..) => self.of_streams(rule, held, now).await?,
+        };
+        let mut waits = Waits::new();
+        let mut free: BTreeMap<String, Vec<Held>> = BTreeMap::new();
+        for (when, held) in texts {
+            let when = if when <= now && self.is_held(&held, &holds, now).await? {
+                Some(now)
+            } else {
+                Some(when).filter(|when| *when > now)
+            };
+            match when {
+                Some(when) => wait(&mut waits, held.record.position, when),
+                None => free.entry(held.record.stream.clone()).or_default().push(held),
+            }
         }
-        // What is erased already was asked for before.
+        let asking = free.into_iter().map(|(stream, texts)| {
+            let mut expect = vec![guard.clone()];
+            let version = versions.get(&stream).copied();
+            expect.extend(version.map(|version| Expected { stream: stream.clone(), version }));
+            self.redact(stream, texts, expect)
+        });
+        let lost = futures::stream::iter(asking).buffer_unordered(ASKING);
+        for held in lost.try_concat().await? {
+            wait(&mut waits, held.record.position, now);
+        }
+        // Others are due, or wait, by their own record.
+        waits.retain(|position, _| about.contains(position));
+        Ok(waits)
+    }
+
+    /// What a rule is about in records, and is not erased already.
+    async fn held(&self, rule: &Rule, records: &[Arc<Record>]) -> Result<Vec<Held>, Failure> {
+        let mut held = Vec::new();
+        for record in records {
+            // A person's own key ends with the person, not with a record.
+            let texts = content::of(record)?.into_iter().filter(|content| {
+                rule.covers(record, &content.field) && !content.sealed.key_id.starts_with("person/")
+            });
+            held.extend(texts.map(|content| Held { record: record.clone(), content }));
+        }
         let keys = held.iter().map(|held| held.content.sealed.key_id.as_str());
         let alive = self.keyring.alive(keys).await?;
         held.retain(|held| alive.contains(&held.content.sealed.key_id));
-        let (holds, guard) = self.holds.read().await.map_err(failure)?;
-        let mut kept = HashSet::new();
-        let mut free = Vec::new();
-        for held in held {
-            if self.is_held(&held, &holds, now).await? {
-                kept.insert(held.record.position);
-            } else {
-                free.push(held);
+        Ok(held)
+    }
+
+    /// All texts of the streams that these stand in, for a rule about closed
+    /// ones; and the versions at which the streams are closed.
+    async fn of_streams(
+        &self,
+        rule: &Rule,
+        held: Vec<Held>,
+        now: Timestamp,
+    ) -> Result<(Texts, BTreeMap<String, u64>), Failure> {
+        let (mut texts, mut versions) = (Texts::new(), BTreeMap::new());
+        let streams: BTreeSet<_> =
+            held.into_iter().map(|held| held.record.stream.clone()).collect();
+        for stream in streams {
+            let records = content::stream(&self.log, &stream).await?;
+            let closed = rule.closed_since(&records);
+            for held in self.held(rule, &records).await? {
+                let due = match closed {
+                    Some(since) => rule.after(since.max(began(&held.record))),
+                    // It cannot be closed for so long before then.
+                    None => rule.after(now),
+                };
+                let kept = self.retention.kept_until(&held.record, &held.content.field);
+                texts.push((kept.map_or(due, |(until, _)| due.max(until)), held));
             }
+            versions.insert(stream, records.last().map_or(0, |last| last.version));
         }
-        futures::stream::iter(free.into_iter().map(|held| self.redact(held, term, &guard)))
-            .buffer_unordered(ASKING)
-            .try_collect::<()>()
-            .await?;
-        Ok(kept)
+        Ok((texts, versions))
     }
 
     /// Whether a hold keeps it for now.
@@ -258,25 +275,46 @@ impl Expiry {
         Ok(people.iter().any(|person| holds.on(now, person.as_deref(), stream).is_some()))
     }
 
-    async fn redact(&self, held: Held, term: &Term, guard: &Expected) -> Result<(), Failure> {
-        let Held { record, content } = held;
-        let redacted = TextRedacted {
-            stream: record.stream.clone(),
-            key_ids: vec![content.sealed.key_id.clone()],
-            reason: ErasureReason::Retention.into(),
-        };
-        let stream = format!("{}/{}", Redaction::KIND, record.stream);
-        let id = format!("{ACTOR} {} {} {}", record.log, record.position, term.field);
-        let append = Append {
-            actor: ACTOR.to_owned(),
-            command: Some(CommandId { id, fingerprint: Vec::new(), key_id: None }),
-            expect: vec![guard.clone()],
-            events: vec![new_event(&stream, &redacted)],
-            ..Append::default()
-        };
-        self.log.append(append).await?;
-        Ok(())
+    /// Asks for texts of one stream. Gives those that were not asked for,
+    /// because what was relied upon has changed.
+    async fn redact(
+        &self,
+        of: String,
+        texts: Vec<Held>,
+        expect: Vec<Expected>,
+    ) -> Result<Vec<Held>, Failure> {
+        let stream = format!("{}/{of}", Redaction::KIND);
+        for texts in texts.chunks(MAX_KEYS) {
+            let keys = texts.iter().map(|held| held.content.sealed.key_id.clone());
+            let redacted = TextRedacted {
+                stream: of.clone(),
+                key_ids: keys.collect(),
+                reason: ErasureReason::Retention.into(),
+            };
+            // The same texts are asked for once, whoever finds them.
+            let texts_id =
+                Uuid::new_v5(&Uuid::NAMESPACE_OID, redacted.key_ids.join(" ").as_bytes());
+            let id = format!("{ACTOR} {of} {texts_id}");
+            let append = Append {
+                actor: ACTOR.to_owned(),
+                command: Some(CommandId { id, fingerprint: Vec::new(), key_id: None }),
+                expect: expect.clone(),
+                events: vec![new_event(&stream, &redacted)],
+                ..Append::default()
+            };
+            match self.log.append(append).await {
+                Ok(_) => {}
+                Err(AppendError::Conflict { .. }) => return Ok(texts.to_vec()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Vec::new())
     }
+}
+
+/// Looks at a record again as soon as one of its texts is due.
+fn wait(waits: &mut Waits, position: u64, when: Timestamp) {
+    waits.entry(position).and_modify(|soonest| *soonest = when.min(*soonest)).or_insert(when);
 }
 
 fn failure(error: CommandError<std::convert::Infallible>) -> Failure {

@@ -11,7 +11,9 @@
 //! - [`asking`]: for an erasure, which something may forbid;
 //! - [`eraser`]: carries it out;
 //! - [`eviction`]: what processes remember of destroyed keys;
+//! - [`closing`]: since when what can be closed is;
 //! - [`expiry`]: asks for what has been kept long enough;
+//! - [`passes`]: how far it is with each term;
 //! - [`restored`]: applies the list of destroyed keys before a service answers;
 //! - [`export`]: all that is held about a person;
 //! - [`service`]: the gRPC handlers.
@@ -29,18 +31,21 @@ use crate::core::Core;
 use crate::deployment::Deployment;
 
 mod asking;
+mod closing;
 mod content;
 mod eraser;
 mod eviction;
 mod expiry;
 mod export;
 mod holds;
+mod passes;
 mod placing;
 mod requests;
 mod restored;
 pub mod retention;
 mod service;
 
+pub use closing::Closing;
 pub use content::left;
 pub use retention::Retention;
 
@@ -136,6 +141,7 @@ impl Privacy {
         core: &Core,
         keeping: Keeping,
         spoke: SpokeForThemselves,
+        closing: &[Closing],
     ) -> Result<Self, Failure> {
         let Core { deployment, log, keyring, tasks, .. } = core;
         let Keeping { destroyed, retention } = keeping;
@@ -152,8 +158,8 @@ impl Privacy {
         supervise("eraser", shutdown.clone(), eraser.run(CancellationToken::new()));
         let evicting = eviction::evict(log.clone(), keyring.clone(), shutdown.clone());
         supervise("key eviction", shutdown.clone(), evicting);
-        let expiry =
-            expiry::Expiry::new(log, keyring, retention.clone(), holds.clone(), spoke, tasks);
+        let (terms, register) = (retention.clone(), holds.clone());
+        let expiry = expiry::Expiry::new(log, keyring, terms, register, spoke, closing, tasks);
         supervise("expiry", shutdown.clone(), expiry.run(shutdown));
         Ok(Privacy {
             deployment: deployment.clone(),

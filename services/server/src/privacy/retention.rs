@@ -26,6 +26,7 @@ const OWN_TIMES: [&str; 2] = ["close_time", "create_time"];
 #[derive(Debug)]
 pub struct Retention {
     terms: HashMap<String, Vec<Term>>,
+    after_closing: Vec<ClosingTerm>,
 }
 
 /// How long one field of one type of event is kept.
@@ -48,6 +49,20 @@ pub struct Term {
     pub ground: String,
 }
 
+/// How long all texts of a kind of streams are kept after one of them closed,
+/// as long as it is not opened again. A text that came later: as long after it
+/// was recorded. Keeps nothing: a field's own term does.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClosingTerm {
+    /// What the streams' names begin with, such as `request`.
+    pub stream: String,
+    erased_after: Written,
+    /// Which duty says so.
+    #[allow(dead_code)]
+    ground: String,
+}
+
 /// A term as ISO 8601 writes it: `P5Y`, `P90D`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
@@ -60,7 +75,10 @@ struct File {
     #[serde(default)]
     #[allow(dead_code)]
     about: String,
+    #[serde(default)]
     terms: Vec<Term>,
+    #[serde(default)]
+    after_closing: Vec<ClosingTerm>,
 }
 
 /// Why terms cannot be used.
@@ -74,6 +92,10 @@ pub enum RetentionError {
     Twice { event: String, field: String },
     #[error("{event}.{field} is erased before the time that it is kept at least")]
     ErasedTooEarly { event: String, field: String },
+    #[error("{stream} is nothing that is closed: {known} is")]
+    NeverClosed { stream: String, known: String },
+    #[error("{stream} has more than one term after closing")]
+    ClosedTwice { stream: String },
 }
 
 impl TryFrom<String> for Written {
@@ -90,17 +112,18 @@ impl TryFrom<String> for Written {
 
 impl Retention {
     /// The terms that ship with Samen.
-    pub fn shipped() -> Result<Self, RetentionError> {
-        Self::parse(SHIPPED)
+    pub fn shipped(closed: &[&str]) -> Result<Self, RetentionError> {
+        Self::parse(SHIPPED, closed)
     }
 
     /// No terms: nothing is kept by duty, nothing is erased by itself.
     pub fn none() -> Self {
-        Retention { terms: HashMap::new() }
+        Retention { terms: HashMap::new(), after_closing: Vec::new() }
     }
 
-    /// Reads terms, and checks that the contract knows what they are about.
-    pub fn parse(text: &str) -> Result<Self, RetentionError> {
+    /// Reads terms, and checks that the contract knows what they are about, and
+    /// that what they say is closed is one of these kinds of streams.
+    pub fn parse(text: &str, closed: &[&str]) -> Result<Self, RetentionError> {
         let file: File = serde_json::from_str(text)?;
         let mut retention = Self::none();
         for term in file.terms {
@@ -122,6 +145,16 @@ impl Retention {
             }
             terms.push(term);
         }
+        for term in file.after_closing {
+            let stream = term.stream.clone();
+            if !closed.contains(&stream.as_str()) {
+                return Err(RetentionError::NeverClosed { stream, known: closed.join(", ") });
+            }
+            if retention.after_closing.iter().any(|other| other.stream == stream) {
+                return Err(RetentionError::ClosedTwice { stream });
+            }
+            retention.after_closing.push(term);
+        }
         Ok(retention)
     }
 
@@ -137,21 +170,18 @@ impl Retention {
         self.terms.values().flatten().filter(|term| term.erased_after.is_some())
     }
 
+    /// Terms by which what is closed is erased by itself.
+    pub fn after_closing(&self) -> impl Iterator<Item = &ClosingTerm> {
+        self.after_closing.iter()
+    }
+
     /// The shortest term by which something is erased.
     pub fn shortest(&self) -> Option<Duration> {
         let beginning = Timestamp::UNIX_EPOCH;
-        let spans = self.erasing().filter_map(|term| term.erased_after.as_ref());
+        let fields = self.erasing().filter_map(|term| term.erased_after.as_ref());
+        let spans = fields.chain(self.after_closing().map(|term| &term.erased_after));
         let ends = spans.map(|span| span.after(beginning).duration_since(beginning));
         ends.min().and_then(|shortest| Duration::try_from(shortest).ok())
-    }
-
-    /// When what this term is about is erased in a record. Later in a later
-    /// record, where the term counts from when that was recorded.
-    pub fn erased_at(&self, term: &Term, record: &Record) -> Timestamp {
-        match &term.erased_after {
-            Some(erased) => erased.after(began(record)),
-            None => Timestamp::MAX,
-        }
     }
 }
 
@@ -166,17 +196,31 @@ impl Written {
     }
 }
 
+// === impl Term ===
+
 impl Term {
-    /// Whether its records have a time of their own, and come in any order.
-    pub fn is_of_the_past(&self) -> bool {
-        let event = contract::pool().get_message_by_name(&self.event);
-        event.is_some_and(|event| OWN_TIMES.iter().any(|t| event.get_field_by_name(t).is_some()))
+    /// When it has a text erased that counts from here.
+    pub fn erased_after(&self, from: Timestamp) -> Timestamp {
+        self.erased_after.as_ref().map_or(Timestamp::MAX, |erased| erased.after(from))
     }
+}
+
+impl ClosingTerm {
+    /// When it has a text erased that counts from here.
+    pub fn erased_after(&self, from: Timestamp) -> Timestamp {
+        self.erased_after.after(from)
+    }
+}
+
+/// Whether records of a type have a time of their own, and come in any order.
+pub fn is_of_the_past(event: &str) -> bool {
+    let event = contract::pool().get_message_by_name(event);
+    event.is_some_and(|event| OWN_TIMES.iter().any(|t| event.get_field_by_name(t).is_some()))
 }
 
 /// From when terms count for a record: when what it brings in from the past was
 /// over there, or else was made; or when it was recorded.
-fn began(record: &Record) -> Timestamp {
+pub fn began(record: &Record) -> Timestamp {
     let recorded = recorded_at(record);
     let of_its_own = || {
         let event = contract::pool().get_message_by_name(&record.r#type)?;
@@ -200,6 +244,7 @@ mod tests {
     use super::*;
 
     const FILED: &str = "samen.requests.v1.RequestFiled";
+    const CLOSED: [&str; 1] = ["request"];
 
     fn one(rest: &str) -> String {
         format!(r#"{{"terms": [{{"event": "{FILED}", "ground": "ours", {rest}}}]}}"#)
@@ -216,14 +261,14 @@ mod tests {
 
     #[test]
     fn the_shipped_terms_are_what_the_contract_knows() {
-        let shipped = Retention::shipped().expect("our own file");
+        let shipped = Retention::shipped(&CLOSED).expect("our own file");
         assert!(shipped.erasing().count() > 0);
     }
 
     #[test]
     fn terms_count_calendar_years_over_leap_days_and_summer_time() {
         let text = one(r#""field": "reporter", "kept_at_least": "P1Y", "erased_after": "P5Y""#);
-        let retention = Retention::parse(&text).expect("terms");
+        let retention = Retention::parse(&text, &CLOSED).expect("terms");
         let until = |at| retention.kept_until(&filed(at), "reporter").map(|(until, _)| until);
         let expected = |at: &str| Some(at.parse::<Timestamp>().expect("an instant"));
         assert_eq!(until("2024-02-29T11:00:00Z"), expected("2025-02-28T11:00:00Z"));
@@ -232,7 +277,7 @@ mod tests {
         assert_eq!(until("2024-03-30T11:00:00Z"), expected("2025-03-30T10:00:00Z"));
         assert_eq!(retention.kept_until(&filed("2024-03-30T11:00:00Z"), "description"), None);
         let term = retention.erasing().next().expect("a term");
-        let at = retention.erased_at(term, &filed("2024-03-30T11:00:00Z"));
+        let at = term.erased_after(began(&filed("2024-03-30T11:00:00Z")));
         assert_eq!(Some(at), expected("2029-03-30T10:00:00Z"));
     }
 
@@ -248,12 +293,34 @@ mod tests {
                 "erased before",
             ),
         ] {
-            let error = Retention::parse(&one(rest)).expect_err("it is wrong").to_string();
+            let error = Retention::parse(&one(rest), &CLOSED).expect_err("it is wrong").to_string();
             assert!(error.contains(told), "{error}");
         }
         let twice = one(r#""field": "reporter"}, {"event": "samen.requests.v1.RequestFiled",
                           "ground": "ours", "field": "reporter""#);
-        let error = Retention::parse(&twice).expect_err("twice").to_string();
+        let error = Retention::parse(&twice, &CLOSED).expect_err("twice").to_string();
         assert!(error.contains("more than one"), "{error}");
+    }
+
+    #[test]
+    fn what_is_closed_has_one_term_for_all_of_it() {
+        let terms =
+            |terms: &str| Retention::parse(&format!(r#"{{"after_closing": [{terms}]}}"#), &CLOSED);
+        let term = r#"{"stream": "request", "erased_after": "P365D", "ground": "ours"}"#;
+        let one = terms(term).expect("terms");
+        let term_of = one.after_closing().next().expect("a term");
+        let at = |text: &str| text.parse::<Timestamp>().expect("an instant");
+        assert_eq!(term_of.erased_after(at("2023-03-01T11:00:00Z")), at("2024-02-29T11:00:00Z"));
+        assert_eq!(one.shortest(), Some(Duration::from_secs(365 * 86_400)));
+        for (wrong, told) in [
+            (term.replace("request", "requests"), "requests is nothing that is closed: request is"),
+            (format!("{term}, {term}"), "request has more than one term after closing"),
+            (term.replace("P365D", "365"), "not a term"),
+            (term.replace("erased_after", "kept_at_least"), "unknown field"),
+            (term.replace(r#", "ground": "ours""#, ""), "missing field `ground`"),
+        ] {
+            let error = terms(&wrong).expect_err("it is wrong").to_string();
+            assert!(error.contains(told), "{error}");
+        }
     }
 }

@@ -30,8 +30,6 @@ use crate::time::from_proto;
 
 /// Versions of one redaction.
 const MAX_VERSIONS: usize = 1_000;
-/// Records of a stream read at once.
-const PAGE: usize = 500;
 /// Characters of a stream's name.
 const STREAM: std::ops::RangeInclusive<usize> = 1..=200;
 
@@ -130,7 +128,7 @@ impl PrivacyService for Privacy {
                 person
             }
             None => {
-                self.stream(&message.stream, 1).await?;
+                self.stream(&message.stream).await?;
                 String::new()
             }
         };
@@ -223,19 +221,9 @@ impl Privacy {
         Ok(head.map_or(0, |head| head.position))
     }
 
-    /// The records of a stream, at most so many.
-    pub async fn stream(&self, stream: &str, limit: u64) -> Result<Vec<Arc<Record>>, Status> {
-        let mut found: Vec<Arc<Record>> = Vec::new();
-        while (found.len() as u64) < limit {
-            let seen = found.last().map_or(0, |record| record.version);
-            let page = self.log.read_stream(stream, seen, PAGE).await;
-            let page = page.map_err(reply::unavailable)?;
-            let more = page.len() == PAGE;
-            found.extend(page);
-            if !more {
-                break;
-            }
-        }
+    /// The records of a stream, all that there are.
+    pub async fn stream(&self, stream: &str) -> Result<Vec<Arc<Record>>, Status> {
+        let found = content::stream(&self.log, stream).await.map_err(reply::unavailable)?;
         if found.is_empty() { Err(not_found("stream", stream)) } else { Ok(found) }
     }
 

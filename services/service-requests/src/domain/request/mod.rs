@@ -6,6 +6,7 @@
 //! - [`relate`]: divided, merged, linked, transferred;
 //! - [`task`]: taken care of by a network;
 //! - [`photo`] and [`feedback`];
+//! - [`closing`]: since when it is closed;
 //! - [`rejection`]: why not.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use samen_server::time::from_proto;
 use super::status;
 
 mod change;
+mod closing;
 mod feedback;
 mod file;
 mod handle;
@@ -31,6 +33,7 @@ mod task;
 mod tests;
 
 pub use change::Change;
+pub use closing::CLOSING;
 pub use feedback::{RATE_WITHIN_DAYS, Rating};
 pub use file::{Amendment, imported_status};
 pub use handle::{Message, REACT_WITHIN_DAYS};
