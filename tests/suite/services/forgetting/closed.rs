@@ -220,7 +220,7 @@ async fn what_was_closed_long_enough_is_gone_from_every_door(setup: Setup) {
     })
     .await;
     // It is there as before, without a word: open ones are as they were.
-    assert_eq!(after.found, [open.clone()]);
+    assert_eq!(after.found, std::slice::from_ref(&open));
     assert_eq!(desk.texts(&open).await, 2);
     assert_eq!((&after.request, &after.figures), (&before.request, &before.figures));
     let told = |seen: &Seen| -> Vec<_> {
