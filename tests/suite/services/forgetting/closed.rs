@@ -295,6 +295,9 @@ async fn what_was_opened_again_is_kept_until_it_is_closed_again(setup: Setup) {
     eventually(SOON, "it is there", async || (desk.texts(&again).await == 1).then_some(())).await;
     desk.gone(&again).await;
 
+    // Stopped in the middle, it is completed before it answers again.
+    deployment.stop().await;
+    deployment.restart().await;
     deployment.stop().await;
     let records = records(&deployment, "requests").await;
     let stream = format!("request/{again}");
@@ -376,6 +379,8 @@ async fn parts_and_duplicates_go_by_their_own_closing_and_a_hold_defers_it(setup
     let mut desk = Desk::of(&deployment).await;
     desk.goes(&later, Status::Resolved).await;
     desk.gone(&later).await;
+    deployment.stop().await;
+    deployment.restart().await;
     deployment.stop().await;
     let told = self::told(&records(&deployment, "requests").await);
     let gone = [&parts[0], &parts[1], &duplicate, &whole, &held, &later];
