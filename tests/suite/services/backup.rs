@@ -201,6 +201,7 @@ impl Lived {
         let position = next.position.clone().expect("a position");
         let old = self.lost.position.clone().expect("a position");
         assert!(position.epoch > old.epoch, "{position:?} after {old:?}");
+        assert!(next.number > self.lost.number, "a number is given once");
         let filed = self.contribution.clone();
         let more = SubmitContributionRequest { request_id: new_id(), ..filed };
         let more = citizen.submit_contribution(more).await.expect("said").into_inner();

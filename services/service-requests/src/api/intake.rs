@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{check, does};
 use crate::Requests;
-use crate::domain::request::{NormPlan, RequestCommand, RequestEvent, own_channel};
+use crate::domain::request::{NormPlan, RequestCommand, RequestEvent, number, own_channel};
 use crate::domain::routing::{Facts, route};
 use crate::projection::queries;
 use crate::register::Register;
@@ -108,10 +108,11 @@ pub async fn file(
         _ => None,
     });
     let other = message.location.filter(|_| neighbourhood.is_empty());
+    let number = number::of_filed(outcome.first, &outcome.position);
     Ok(FileRequestResponse {
-        number: outcome.first,
+        number,
         due_time,
-        duplicates: duplicates(service, outcome.first, &message).await,
+        duplicates: duplicates(service, number, &message).await,
         other_municipality: other
             .and_then(|at| service.deployment.area.other_municipality(at.latitude, at.longitude))
             .unwrap_or_default()
@@ -163,7 +164,7 @@ pub async fn import(
         does::create(service, command, &id, RequestCommand::Import(imported)).await?;
     Ok(ImportRequestResponse {
         id: outcome.id,
-        number: outcome.first,
+        number: number::of_filed(outcome.first, &outcome.position),
         position: Some(outcome.position),
     })
 }

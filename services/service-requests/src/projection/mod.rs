@@ -62,7 +62,7 @@ impl Projection for RequestProjection {
     }
 
     fn version(&self) -> u32 {
-        4
+        5
     }
 
     fn apply<'a>(

@@ -14,7 +14,7 @@ use samen_server::privacy::left;
 use samen_server::time::{from_proto, micros, to_proto};
 
 use super::search;
-use crate::domain::request::{Request, RequestEvent, imported_status};
+use crate::domain::request::{Request, RequestEvent, imported_status, number};
 use crate::domain::status;
 
 /// What stands where there is no moment, or no point.
@@ -188,7 +188,7 @@ fn filed_row(filed: &RequestFiled, record: &Record) -> RequestRow {
     RequestRow {
         body: ServiceRequest {
             id: filed.id.clone(),
-            number: record.position,
+            number: number::of(record),
             category: filed.category.clone(),
             status: Status::Received.into(),
             location: filed.location,
@@ -219,7 +219,7 @@ fn imported_row(imported: &RequestImported, record: &Record) -> RequestRow {
     RequestRow {
         body: ServiceRequest {
             id: imported.id.clone(),
-            number: record.position,
+            number: number::of(record),
             category: imported.category.clone(),
             status: imported_status(imported).into(),
             location: imported.location,

@@ -25,6 +25,7 @@ mod closing;
 mod feedback;
 mod file;
 mod handle;
+pub mod number;
 mod photo;
 mod rejection;
 mod relate;
