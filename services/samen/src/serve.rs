@@ -63,8 +63,8 @@ enum What {
         #[command(flatten)]
         requests: RequestSettings,
         /// Where it listens for people without an account, over HTTP: the page
-        /// of a report, by its secret link, and photos by theirs. Something
-        /// before it does TLS
+        /// of a report, by its secret link, photos by theirs, and Open311.
+        /// Something before it does TLS
         #[arg(long, env = "SAMEN_HTTP_LISTEN", value_name = "ADDRESS")]
         http_listen: Option<SocketAddr>,
     },

@@ -1,10 +1,10 @@
 //! What an operator says about service requests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use samen_requests::photos::PhotoStore;
-use samen_requests::{Settings, seed};
+use samen_requests::{Settings, open311, seed};
 use samen_server::area::Area;
 
 use crate::services::read;
@@ -20,6 +20,10 @@ pub struct RequestSettings {
     /// variables; `samen up` keeps them in its data folder
     #[arg(long, env = "SAMEN_PHOTOS", value_name = "PLACE")]
     photos: Option<String>,
+    /// Who may report over Open311 and where that is: a JSON file with keys'
+    /// hashes and quotas. Without it, apps can read and nobody can report
+    #[arg(long, env = "SAMEN_OPEN311", value_name = "FILE")]
+    open311: Option<PathBuf>,
 }
 
 impl RequestSettings {
@@ -36,9 +40,14 @@ impl RequestSettings {
             (None, Some(folder)) => Some(PhotoStore::folder(folder)),
             (None, None) => None,
         };
+        let open311 = match &self.open311 {
+            Some(file) => open311::Settings::parse(&read("SAMEN_OPEN311", file)?),
+            None => Ok(open311::Settings::default()),
+        };
         Ok(Settings {
             catalogue: catalogue.transpose().map_err(wrong("SAMEN_CATALOGUE"))?,
             photos: photos.transpose().map_err(wrong("SAMEN_PHOTOS"))?,
+            open311: open311.map_err(wrong("SAMEN_OPEN311"))?,
         })
     }
 }

@@ -65,7 +65,7 @@ pub struct Up {
     )]
     requests_listen: SocketAddr,
     /// Where service requests listen for people without an account: the page of
-    /// a report, by its secret link, and photos by theirs
+    /// a report, by its secret link, photos by theirs, and Open311
     #[arg(
         long,
         env = "SAMEN_REQUESTS_HTTP_LISTEN",
@@ -195,6 +195,7 @@ impl Up {
             format!("  participation   http://{}", participation_port.address),
             format!("  requests        http://{}", requests_port.address),
             format!("  reports         http://{http_address}/melding/…"),
+            format!("  open311         http://{http_address}/open311/v2/services.json"),
             format!("  regional        http://{}", regional_port.address),
             format!("  partners        https://{} (mTLS)", partner_port.address),
             format!("  dashboard       http://{dashboard_address}"),

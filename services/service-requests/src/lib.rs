@@ -10,7 +10,9 @@
 //! - [`secret`]: what opens the reporter's page;
 //! - [`reactor`]: what the service does by itself;
 //! - [`api`]: the gRPC handlers;
-//! - [`web`]: what it serves over HTTP: the reporter's page, and photos.
+//! - [`web`]: what it serves over HTTP: the reporter's page, photos, and
+//!   Open311;
+//! - [`open311`]: the door for apps and sites of others.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use crate::projection::RequestProjection;
 
 pub mod api;
 pub mod domain;
+pub mod open311;
 pub mod photos;
 pub mod projection;
 pub mod reactor;
@@ -67,6 +70,8 @@ pub struct Settings {
     pub catalogue: Option<Catalogue>,
     /// Where photos are kept; without it none are taken.
     pub photos: Option<PhotoStore>,
+    /// Of the door for apps and sites of others.
+    pub open311: open311::Settings,
 }
 
 /// The running service.
@@ -87,6 +92,7 @@ pub struct Requests {
     pub(crate) place_notes: Aggregates<domain::network::PlaceNoteState>,
     pub(crate) hotspots: Aggregates<domain::hotspot::Hotspot>,
     pub(crate) photos: Option<Photos>,
+    pub(crate) open311: Arc<open311::Open311>,
     pub(crate) registered: register::Registered,
     pub(crate) secrets: secret::Secrets,
 }
@@ -106,7 +112,7 @@ impl Requests {
         let spoke = domain::request::spoke_for_themselves;
         let closing = [domain::request::CLOSING];
         let privacy = Privacy::start(&core, keeping, spoke, &closing).await?;
-        let Settings { catalogue, photos } = settings;
+        let Settings { catalogue, photos, open311 } = settings;
         if let Some(catalogue) = catalogue {
             seed::sow(&core.log, catalogue).await?;
         }
@@ -127,6 +133,7 @@ impl Requests {
                 let links = Links::new(&deployment.master);
                 Photos::new(store, links, keyring.clone())
             }),
+            open311: Arc::new(open311::Open311::new(open311)),
             registered,
             secrets: secret::Secrets::new(&deployment.master),
             requests: Aggregates::new(log.clone(), keyring.clone()),

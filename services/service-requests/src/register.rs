@@ -79,6 +79,18 @@ impl Register {
         self.categories.get(code).filter(|view| !view.retired)?.category.as_ref()
     }
 
+    /// Codes of the categories of which everybody may see the requests, also
+    /// of those that were retired.
+    pub fn public(&self) -> impl Iterator<Item = &str> {
+        let codes = self.categories.keys().map(String::as_str);
+        codes.filter(|code| self.is_public(code))
+    }
+
+    pub fn is_public(&self, code: &str) -> bool {
+        let category = self.categories.get(code).and_then(|view| view.category.as_ref());
+        category.is_some_and(|category| category.public)
+    }
+
     /// A network that takes part now.
     pub fn network(&self, id: &str) -> Option<&Network> {
         self.networks.get(id).filter(|view| !view.retired)?.network.as_ref()

@@ -13,6 +13,7 @@ mod handling;
 mod import;
 mod networks;
 mod notices;
+mod open311;
 mod operations;
 mod participation;
 mod photos;

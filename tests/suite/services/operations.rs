@@ -117,8 +117,11 @@ async fn anybody_may_ask_for_health_and_the_contract(setup: Setup) {
         deployment.regional_url(),
         format!("{}/healthz", deployment.dashboard_url()),
     ] {
-        let (status, output) = run(samen(["health", "--url", &url]), SOON).await;
-        assert!(status.success(), "{url}: {output}");
+        eventually(SOON, &url, async || {
+            let (status, _) = run(samen(["health", "--url", &url]), SOON).await;
+            status.success().then_some(())
+        })
+        .await;
     }
     let nobody = format!("http://127.0.0.1:{}", free_port());
     let (status, _) = run(samen(["health", "--url", &nobody]), SOON).await;

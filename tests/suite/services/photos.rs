@@ -60,7 +60,7 @@ pub fn picture(format: ImageFormat) -> Vec<u8> {
 }
 
 /// A JPEG whose EXIF says where it was taken.
-fn located() -> Vec<u8> {
+pub fn located() -> Vec<u8> {
     let plain = picture(ImageFormat::Jpeg);
     let mut tiff = b"II*\0\x08\0\0\0\x01\0".to_vec();
     // The artist, as text behind the only entry.

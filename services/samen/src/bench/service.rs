@@ -79,7 +79,7 @@ impl Service {
         let destroyed = NamedTempFile::new()?;
         let keeping = services::keeping(destroyed.path(), "none")?;
         let catalogue = Some(seed::shipped(&deployment.area)?);
-        let settings = Settings { catalogue, photos: None };
+        let settings = Settings { catalogue, photos: None, open311: Default::default() };
         let requests = Requests::start(deployment, &location, keeping, settings).await?;
         requests.built().await;
         let bound = grpc::bind((Ipv4Addr::LOCALHOST, 0).into()).await?;

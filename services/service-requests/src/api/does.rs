@@ -1,5 +1,7 @@
 //! Doing a command on a request.
 
+use std::sync::{Mutex, PoisonError};
+
 use jiff::Timestamp;
 use prost::{Message, Name};
 use samen_log::append::{Expected, NewEvent};
@@ -73,18 +75,23 @@ fn part_changed(
     Ok(events.iter().map(|event| NewEvent::of(&guard.stream, event)).collect())
 }
 
-/// Makes a request that nobody else can be making.
+/// Makes a request that nobody else can be making. Gives also what was decided,
+/// which was written unless the command was done before, under another id.
 pub async fn create(
     service: &Requests,
     command: Command,
     id: &str,
     what: RequestCommand,
-) -> Result<Outcome, Refusal> {
+) -> Result<(Outcome, Vec<RequestEvent>), Refusal> {
     let now = service.current();
+    let decided: Mutex<Vec<RequestEvent>> = Mutex::default();
     let done = service.requests.create(command, id, |request, version| {
-        decide(request, version, id, None, what.clone(), &now).map(Into::into)
+        let events = decide(request, version, id, None, what.clone(), &now)?;
+        decided.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&events);
+        Ok::<_, Rejection>(events.into())
     });
-    done.await.map_err(reply::command)
+    let outcome = done.await.map_err(reply::command)?;
+    Ok((outcome, decided.into_inner().unwrap_or_else(PoisonError::into_inner)))
 }
 
 impl Requests {

@@ -1,5 +1,7 @@
 //! Requests come in: filed here, brought in from the past, put right.
 
+use std::time::Duration;
+
 use samen_log::{Aggregate, Outcome};
 use samen_proto::requests::*;
 use samen_server::Caller;
@@ -98,13 +100,18 @@ pub async fn file(
         ..RequestFiled::default()
     };
     let what = RequestCommand::File { filed: filed.into(), routed, norm: plan(category) };
-    let outcome = does::create(service, command, &id, what).await?;
-    let due_time = due(service, &outcome).await?;
+    let (outcome, events) = does::create(service, command, &id, what).await?;
+    // What a command that was done before wrote stands under another id.
+    let events = if outcome.id == id { events } else { written(service, &outcome).await? };
+    let due_time = events.into_iter().find_map(|event| match event {
+        RequestEvent::NormSet(set) => set.due_time,
+        _ => None,
+    });
     let other = message.location.filter(|_| neighbourhood.is_empty());
     Ok(FileRequestResponse {
         number: outcome.first,
         due_time,
-        duplicates: duplicates(service, outcome.first, &message).await?,
+        duplicates: duplicates(service, outcome.first, &message).await,
         other_municipality: other
             .and_then(|at| service.deployment.area.other_municipality(at.latitude, at.longitude))
             .unwrap_or_default()
@@ -152,7 +159,8 @@ pub async fn import(
         close_time: message.close_time,
         description,
     };
-    let outcome = does::create(service, command, &id, RequestCommand::Import(imported)).await?;
+    let (outcome, _) =
+        does::create(service, command, &id, RequestCommand::Import(imported)).await?;
     Ok(ImportRequestResponse {
         id: outcome.id,
         number: outcome.first,
@@ -191,34 +199,38 @@ async fn not_forgotten(service: &Requests, caller: &Caller) -> Result<(), Refusa
     })
 }
 
-/// When it should be done by, as its own records say: the first time and any
-/// time after.
-async fn due(
-    service: &Requests,
-    outcome: &Outcome,
-) -> Result<Option<prost_types::Timestamp>, Refusal> {
+/// What a filing wrote.
+async fn written(service: &Requests, outcome: &Outcome) -> Result<Vec<RequestEvent>, Refusal> {
     let records = service.log.read(outcome.first - 1, MAX_FILED).await.map_err(reply::storage)?;
     let stream = format!("{}/{}", crate::domain::request::Request::KIND, outcome.id);
     let own = records.iter().filter(|record| record.stream == stream);
-    let events = own.filter_map(|record| samen_log::command::decode(record).ok().flatten());
-    Ok(events.into_iter().find_map(|event| match event {
-        RequestEvent::NormSet(set) => set.due_time,
-        _ => None,
-    }))
+    Ok(own.filter_map(|record| samen_log::command::decode(record).ok().flatten()).collect())
 }
+
+/// How long somebody who filed waits for what it may be a duplicate of.
+const SUGGEST: Duration = Duration::from_millis(500);
 
 /// Records that one filing writes at most.
 const MAX_FILED: usize = 3;
 
-/// Open requests of before this one that it is probably the same as.
+/// Open requests of before this one that it is probably the same as. It was
+/// filed, whether they can be found just now or not.
 async fn duplicates(
     service: &Requests,
     number: u64,
     message: &FileRequestRequest,
-) -> Result<Vec<Duplicate>, Refusal> {
-    let Some(at) = message.location else { return Ok(Vec::new()) };
-    let found = queries::near(&service.store.schema(), &message.category, &at).await;
-    let mut found = found.map_err(reply::storage)?;
+) -> Vec<Duplicate> {
+    let Some(at) = message.location else { return Vec::new() };
+    let schema = service.store.schema();
+    let finding = queries::near(&schema, &message.category, &at);
+    let mut found = match tokio::time::timeout(SUGGEST, finding).await {
+        Ok(Ok(found)) => found,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "duplicates cannot be looked for");
+            Vec::new()
+        }
+        Err(_) => Vec::new(),
+    };
     found.retain(|duplicate| duplicate.number < number);
-    Ok(found)
+    found
 }

@@ -18,7 +18,7 @@ mod filter;
 mod handling;
 mod history;
 mod inbox;
-mod intake;
+pub(crate) mod intake;
 mod networks;
 pub mod photos;
 mod queries;

@@ -1,7 +1,7 @@
 //! Photos of requests.
 
 use jiff::Timestamp;
-use samen_log::{Aggregate, Outcome};
+use samen_log::{Aggregate, Command, Outcome};
 use samen_proto::options::Role;
 use samen_proto::requests::photo_service_server::PhotoService;
 use samen_proto::requests::*;
@@ -17,7 +17,7 @@ use super::Answer;
 use super::does::{self, Along};
 use crate::Requests;
 use crate::domain::request::{Request as Aggregated, RequestCommand, RequestEvent};
-use crate::photos::{PhotoId, Photos, link};
+use crate::photos::{Cleaned, PhotoId, Photos, link};
 
 /// Bytes of a message that brings a photo.
 pub const MAX_MESSAGE_BYTES: usize = 11 << 20;
@@ -33,37 +33,11 @@ impl PhotoService for Requests {
         check.finish()?;
         let photos = self.kept_photos()?;
         self.may_show(&caller, &m.id).await?;
-        let mut command = calls::command(&caller, "AddPhoto", &m.request_id, &m);
+        let command = calls::command(&caller, "AddPhoto", &m.request_id, &m);
         let content = std::mem::take(&mut m.content);
         let cleaned = photos.accept(content).await;
         let cleaned = cleaned.map_err(|fault| reply::invalid("content", &fault.to_string()))?;
-
-        // Kept before it is said to be there; until then nobody can open it.
-        let photo = PhotoId::generate();
-        let (key, new) = photos.new_key(photo);
-        let info = PhotoInfo { sha256: Sha256::digest(cleaned.bytes()).to_vec() };
-        let added = PhotoAdded {
-            id: m.id.clone(),
-            photo_id: photo.to_string(),
-            content_type: cleaned.media().content_type().to_owned(),
-            size_bytes: cleaned.bytes().len() as u64,
-            info: Some(key.seal(&info)),
-        };
-        photos.store.put(photo, &key, &cleaned).await.map_err(reply::unavailable)?;
-        command.keys.push((key, new));
-        let what = RequestCommand::AddPhoto(added);
-        let done = does::command(self, command, &m.id, None, what, Along::default()).await;
-        let kept = match &done {
-            Ok(outcome) => Some(self.photo_of(outcome).await?),
-            Err(_) => None,
-        };
-        if kept.as_deref() != Some(photo.to_string().as_str()) {
-            // Refused, or added by the same command before.
-            photos.store.delete(photo).await.map_err(reply::unavailable)?;
-        }
-        let Outcome { version, position, .. } = done?;
-        let (photo_id, position) = (kept.unwrap_or_default(), Some(position));
-        Ok(Response::new(AddPhotoResponse { photo_id, version, position }))
+        add(self, command, &m.id, &cleaned).await.map(Response::new)
     }
 
     async fn remove_photo(&self, r: Request<RemovePhotoRequest>) -> Answer<RemovePhotoResponse> {
@@ -101,6 +75,42 @@ impl PhotoService for Requests {
         let path = photos.links.path(photo, until);
         Ok(Response::new(GetPhotoLinkResponse { path, expire_time: Some(to_proto(until)) }))
     }
+}
+
+/// Adds what is kept of a photo to a request.
+pub async fn add(
+    service: &Requests,
+    mut command: Command,
+    id: &str,
+    cleaned: &Cleaned,
+) -> Result<AddPhotoResponse, Refusal> {
+    let photos = service.kept_photos()?;
+    // Kept before it is said to be there; until then nobody can open it.
+    let photo = PhotoId::generate();
+    let (key, new) = photos.new_key(photo);
+    let info = PhotoInfo { sha256: Sha256::digest(cleaned.bytes()).to_vec() };
+    let added = PhotoAdded {
+        id: id.to_owned(),
+        photo_id: photo.to_string(),
+        content_type: cleaned.media().content_type().to_owned(),
+        size_bytes: cleaned.bytes().len() as u64,
+        info: Some(key.seal(&info)),
+    };
+    photos.store.put(photo, &key, cleaned).await.map_err(reply::unavailable)?;
+    command.keys.push((key, new));
+    let what = RequestCommand::AddPhoto(added);
+    let done = does::command(service, command, id, None, what, Along::default()).await;
+    let kept = match &done {
+        Ok(outcome) => Some(service.photo_of(outcome).await?),
+        Err(_) => None,
+    };
+    if kept.as_deref() != Some(photo.to_string().as_str()) {
+        // Refused, or added by the same command before.
+        photos.store.delete(photo).await.map_err(reply::unavailable)?;
+    }
+    let Outcome { version, position, .. } = done?;
+    let (photo_id, position) = (kept.unwrap_or_default(), Some(position));
+    Ok(AddPhotoResponse { photo_id, version, position })
 }
 
 impl Requests {

@@ -96,8 +96,8 @@ impl Filter {
         for word in words {
             sql.push(&look.0).bind(*word).push(")");
         }
-        visible.restrict(sql);
-        let alone = matches!(visible, Visible::All) && self.words.is_empty();
+        visible.restrict(sql, schema);
+        let alone = !visible.is_few() && self.words.is_empty();
         for (place, condition) in conditions.iter().enumerate() {
             if self.lead != Some(place) {
                 condition.check(sql, schema, alone);
@@ -120,7 +120,7 @@ impl Filter {
         let words = words.into_iter().map(|(_, word)| word).collect();
         let mut lead = (rarest, None);
         // What somebody filed has an index of its own.
-        if matches!(visible, Visible::All) {
+        if !visible.is_few() {
             for (place, condition) in self.conditions().iter().enumerate() {
                 let text = "SELECT COUNT(*) FROM (SELECT 1 FROM {s}.request WHERE 1 = 1";
                 let mut sql = Sql::new(schema, text);

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use prost::{DecodeError, Message};
+use samen_log::record::timestamp;
 use samen_log::{Row, Schema, Sql};
 use samen_proto::requests::{
     Duplicate, Location, NeighbourhoodCount, ServiceRequest, Task, TaskState,
 };
 use samen_server::paging::{self, Page, PageEnd};
-use samen_server::time::to_proto;
 
+use super::condition::{Condition, Is};
 use super::filter::Filter;
 use super::row::{self, NONE, PER_DEGREE, RequestRow};
 use super::search;
@@ -32,6 +33,20 @@ pub enum Visible {
     All,
     /// A resident sees what they filed.
     FiledBy(String),
+    /// Everybody sees what was reported in these categories, once: not the
+    /// parts in which it is done.
+    Public(BTreeSet<String>),
+}
+
+/// Which of the requests that match a filter are told to everybody.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    /// From when and before when they changed last, as far as everybody sees:
+    /// once closed, that is when they were.
+    pub updated: (Option<i64>, Option<i64>),
+    /// How many to leave out, and then to give.
+    pub skip: u64,
+    pub size: u64,
 }
 
 // === impl Visible ===
@@ -42,24 +57,38 @@ impl Visible {
         match self {
             Visible::All => true,
             Visible::FiledBy(person) => row.filed_by == *person,
+            Visible::Public(categories) => {
+                categories.contains(&row.body.category) && row.body.parent_id.is_empty()
+            }
         }
     }
 
     /// The same in a query.
-    pub fn restrict(&self, sql: &mut Sql) {
+    pub fn restrict(&self, sql: &mut Sql, schema: &Schema) {
         match self {
             Visible::All => {}
             Visible::FiledBy(person) => {
                 sql.push(" AND filed_by = ").bind(person.as_str());
             }
+            Visible::Public(categories) => {
+                let of = Is::Texts(categories.iter().cloned().collect());
+                Condition::new("category", of).guarded(" AND parent = ''").check(sql, schema, true);
+            }
         }
+    }
+
+    /// Whether they have an index of their own for what they see.
+    pub fn is_few(&self) -> bool {
+        matches!(self, Visible::FiledBy(_))
     }
 
     /// What they see of it: who works on it is for staff.
     pub fn shown(&self, request: ServiceRequest) -> ServiceRequest {
         match self {
             Visible::All => request,
-            Visible::FiledBy(_) => ServiceRequest { handling: None, ..request },
+            Visible::FiledBy(_) | Visible::Public(_) => {
+                ServiceRequest { handling: None, ..request }
+            }
         }
     }
 }
@@ -69,7 +98,7 @@ pub async fn get(schema: &Schema, visible: &Visible, id: &str) -> sqlx::Result<O
     let select = format!("SELECT {} FROM {{s}}.request WHERE id = ", row::COLUMNS);
     let mut sql = Sql::new(schema, &select);
     sql.bind(id);
-    visible.restrict(&mut sql);
+    visible.restrict(&mut sql, schema);
     let found = sql.fetch(&schema.db).await?;
     let mut row = found
         .first()
@@ -117,6 +146,28 @@ pub async fn list(
     };
     let request = |row: &Row| Ok(visible.shown(body(row, 2)?));
     paging::read(&schema.db, from, size, select, request, Message::encoded_len).await
+}
+
+/// Requests for everybody, newest first.
+pub async fn published(
+    schema: &Schema,
+    visible: &Visible,
+    filter: &Filter,
+    published: &Published,
+) -> sqlx::Result<Vec<ServiceRequest>> {
+    let filter = filter.led(schema, visible).await?;
+    let mut sql = filter.select(schema, "body", visible);
+    let (from, before) = published.updated;
+    for (is, moment) in [(" >= ", from), (" < ", before)] {
+        let Some(moment) = moment else { continue };
+        sql.push(" AND CASE WHEN closed_at < ").bind(NONE);
+        sql.push(" THEN closed_at ELSE updated_at END").push(is).bind(moment);
+    }
+    sql.push(" ORDER BY created_at DESC, id DESC LIMIT ").bind(published.size);
+    sql.push(" OFFSET ").bind(published.skip);
+    let rows = sql.fetch(&schema.db).await?;
+    let requests = rows.iter().map(|row| body(row, 0).map(|body| visible.shown(body)));
+    requests.collect::<Result<_, _>>().map_err(|e: DecodeError| sqlx::Error::Decode(e.into()))
 }
 
 /// Requests for a file, oldest first: so many after a place, of those with a
@@ -222,9 +273,9 @@ pub async fn near(schema: &Schema, category: &str, at: &Location) -> sqlx::Resul
     let around = NEAR_METRES / METRES_PER_DEGREE;
     let aside = around / latitude.to_radians().cos().abs().max(0.01);
     let since = Timestamp::now().as_microsecond() - NEAR_DAYS * 86_400_000_000;
-    // Without bodies: every filing asks this.
-    let columns = "SELECT id, number, latitude, longitude, created_at";
-    let mut sql = Sql::new(schema, &format!("{columns} FROM {{s}}.request WHERE category = "));
+    let text = "SELECT id, number, latitude, longitude, created_at
+                FROM {s}.request WHERE category = ";
+    let mut sql = Sql::new(schema, text);
     sql.bind(category).push(" AND created_at >= ").bind(since);
     for (column, from, to) in [
         (" AND latitude", latitude - around, latitude + around),
@@ -235,15 +286,20 @@ pub async fn near(schema: &Schema, category: &str, at: &Location) -> sqlx::Resul
     }
     sql.push(" AND closed_at = ").bind(NONE).push(" ORDER BY created_at DESC LIMIT 100");
     let rows = sql.fetch(&schema.db).await?;
-    let degrees = |row: &Row, column| row.int(column) as f64 / PER_DEGREE;
-    let duplicate = |row: &Row| {
-        let there = Location { latitude: degrees(row, 2), longitude: degrees(row, 3) };
-        let distance = location::distance(at, &there);
-        let create_time = Timestamp::from_microsecond(row.int(4)).ok().map(to_proto);
-        let (id, number) = (row.text(0), row.int(1) as u64);
-        (distance <= NEAR_METRES).then_some(Duplicate { id, number, distance, create_time })
-    };
-    let mut found: Vec<_> = rows.iter().filter_map(duplicate).collect();
+    let mut found: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let degrees = |column| row.int(column) as f64 / PER_DEGREE;
+            let there = Location { latitude: degrees(2), longitude: degrees(3) };
+            Duplicate {
+                id: row.text(0),
+                number: row.int(1) as u64,
+                distance: location::distance(at, &there),
+                create_time: Some(timestamp(row.int(4))),
+            }
+        })
+        .filter(|found| found.distance <= NEAR_METRES)
+        .collect();
     found.sort_by(|a, b| a.distance.total_cmp(&b.distance).then(a.number.cmp(&b.number)));
     found.truncate(NEAR_SHOWN);
     Ok(found)

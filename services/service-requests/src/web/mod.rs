@@ -2,6 +2,7 @@
 //!
 //! - [`melding`]: the reporter's page, by its secret;
 //! - [`photos::http`]: a photo, by its link, where photos are kept;
+//! - [`open311`]: the door for apps and sites of others;
 //! - [`html`] and [`text`]: what pages are made of.
 //!
 //! Here the routers are merged, and every answer gets the headers that keep it
@@ -14,11 +15,13 @@ use axum::routing::get;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{StatusCode, Uri};
 
-use crate::{Requests, photos};
+use crate::{Requests, open311, photos};
 
 mod html;
 mod melding;
 mod text;
+
+pub(crate) use text::Language;
 
 /// No scripts, and only what this origin serves itself: were a text ever taken
 /// for markup, it would still not run.
@@ -29,7 +32,8 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img
 pub fn router(service: Requests) -> Router {
     let photos = service.photos.clone().map(photos::http::router).unwrap_or_default();
     Router::new()
-        .merge(melding::router(service))
+        .merge(melding::router(service.clone()))
+        .merge(open311::router(service))
         .merge(photos)
         .route("/assets/melding.css", get(stylesheet))
         .route("/healthz", get(healthz))

@@ -12,7 +12,7 @@ use samen_log::{Log, Record};
 use samen_proto::contract;
 use samen_proto::operations::{GetStatusRequest, Task, TaskState};
 use samen_tests::deployment::{Deployment, Setup};
-use samen_tests::{CATALOGUE_RECORDS, eventually, place};
+use samen_tests::{CATALOGUE_RECORDS, FILING_RECORDS, eventually, place};
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
@@ -46,13 +46,26 @@ impl Suite {
         Suite { deployment, resident, log, context }
     }
 
+    /// Files so many, and waits until their reporters were told.
     async fn file(&mut self, reports: usize) {
         file(&mut self.resident, reports).await;
+        self.told_all().await;
+    }
+
+    /// Waits until all reporters were told: the log is still then.
+    async fn told_all(&self) {
+        eventually(SOON, "all reporters are told", async || {
+            let records = read_all(&self.log).await;
+            let of = |kind| records.iter().filter(|record| record.r#type.ends_with(kind)).count();
+            (of(".RequestFiled") == of(".NoticeSent")).then_some(())
+        })
+        .await;
     }
 
     /// Waits until regional collaboration has seen all of the log, and compares
     /// the stream, which begins at this position, and its rows with the log.
     async fn compare(&self, first: u64) {
+        self.told_all().await;
         assert_is_the_log_from(&self.context, &self.log, first).await;
         let records = read_all(&self.log).await;
         let last = records.last().expect("a record");
@@ -266,8 +279,9 @@ async fn what_has_left_the_exchange_comes_from_its_owner() {
     suite.compare(1).await;
     suite.forget_regional().await;
     suite.outlive().await;
+    let left = CATALOGUE_RECORDS + 50 * FILING_RECORDS;
     suite.file(5).await;
-    published(&suite.context, CATALOGUE_RECORDS + 55).await;
+    published(&suite.context, left + 5 * FILING_RECORDS).await;
 
     // The owner is not there: somebody has to know what is waited for.
     suite.deployment.kill_service(REQUESTS);
@@ -287,7 +301,7 @@ async fn what_has_left_the_exchange_comes_from_its_owner() {
     suite.deployment.start_service(REGIONAL, &[]).await;
     suite.told(REGIONAL, "projector", "must come from its owner: ").await;
     suite.deployment.start_service(REQUESTS, &[]).await;
-    suite.compare(CATALOGUE_RECORDS + 51).await;
+    suite.compare(left + 1).await;
     suite.well().await;
 
     // It is back on the stream: the door that it knows is closed, and what
@@ -296,7 +310,7 @@ async fn what_has_left_the_exchange_comes_from_its_owner() {
     suite.deployment.kill_service(REQUESTS);
     suite.resident = suite.deployment.requests_at(replica, "r", &["resident"]).await;
     suite.file(20).await;
-    suite.compare(CATALOGUE_RECORDS + 51).await;
+    suite.compare(left + 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
