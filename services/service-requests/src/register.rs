@@ -177,6 +177,14 @@ impl Registered {
         self.now.borrow().clone()
     }
 
+    /// As far as this process knows, once it knows anything: refuses while the
+    /// store is built.
+    pub async fn known(&self) -> Result<Arc<Register>, Refusal> {
+        self.core.check_built()?;
+        let now = self.now();
+        if now.newest == 0 { self.newest().await } else { Ok(now) }
+    }
+
     /// As it is with everything that this process knows to be in the log: for
     /// who does not find what was defined a moment ago. Refuses while the store
     /// is built.

@@ -125,7 +125,7 @@ async fn answer(service: &Requests, path: &str, request: Request) -> Answered {
         (&Method::GET | &Method::HEAD, resource) => {
             query.jurisdiction(service)?;
             if !matches!(resource, Resource::Discovery) {
-                service.check_built()?;
+                service.registered.known().await?;
             }
             match resource {
                 Resource::Discovery => Ok(service.open311.discovery(request.headers())),
