@@ -85,8 +85,8 @@ async fn two_connections_serve_callers_who_give_up_at_any_moment() {
         let filed = tokio::time::timeout(promptly, file(resident.clone(), &fresh));
         filed.await.expect("a command is prompt");
     }
-    // A connection on which so many calls were given up may be closed once more
-    // (HTTP/2's ENHANCE_YOUR_CALM).
+    // After so many that were given up, one may be asked to come back; by the
+    // connection perhaps, since it was seen without a reason of ours.
     let refusals = fresh.lock().refusals.clone();
     assert!(refusals.keys().all(|(code, _)| *code == Code::ResourceExhausted), "{refusals:?}");
     let mut operator = PgConnection::connect(&database).await.expect("the database");
